@@ -1,0 +1,1 @@
+"""The server: settings, routes, the agent loop, access, and the command line."""

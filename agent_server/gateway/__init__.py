@@ -1,0 +1,1 @@
+"""Which provider answers for which model name."""

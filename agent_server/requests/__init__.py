@@ -1,0 +1,1 @@
+"""Each accepted body becomes a `ChatRequest`."""

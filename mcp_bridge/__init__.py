@@ -1,0 +1,1 @@
+"""The MCP client: servers as owned children or by URL, their tools, calls with progress."""

@@ -1,0 +1,1 @@
+"""Anthropic's Messages format: the adapter sends and receives, the wire translates."""

@@ -1,0 +1,1 @@
+"""The rule-based planner: no model, no key, the same tools."""

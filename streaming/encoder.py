@@ -1,0 +1,53 @@
+"""What every encoder is: events in, bytes of one stream format out; no IO, no request, no clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from streaming.errors import AgentServerError
+from streaming.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """What an encoder must be told: ids and clocks are arguments.
+
+    `response_id` and `model` are written into the answer, `created` is in Unix seconds.
+    `include_usage` asks for OpenAI's last chunk with `choices: []`. `progress_text` None means
+    the format's own default for writing workflow progress into the text.
+    """
+
+    response_id: str
+    model: str
+    created: int
+    include_usage: bool = False
+    progress_text: bool | None = None
+
+
+class Encoder(Protocol):
+    """Turns the events of one answer into the bytes of one stream format.
+
+    The caller writes `open()`, then `encode()` of each event, `keep_alive` in every silence, and
+    at the end either `close()` or, after a failure, `fail()`; each of these is a whole number of
+    frames, and may be empty.
+    """
+
+    content_type: str
+    headers: Mapping[str, str]
+    keep_alive: bytes
+
+    def open(self) -> bytes:
+        """The frames that come before any event."""
+        ...
+
+    def encode(self, event: Event) -> bytes:
+        """The frames of one event."""
+        ...
+
+    def fail(self, error: AgentServerError) -> bytes:
+        """Close open parts and write the error as the last frames of the stream."""
+        ...
+
+    def close(self) -> bytes:
+        """The frames that end a stream in which `Finished` was encoded."""
+        ...

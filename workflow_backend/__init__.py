@@ -1,0 +1,1 @@
+"""The workflow backend: an MCP server that compiles, plans, runs and watches workflows."""

@@ -1,0 +1,1 @@
+"""The workflow definition: schema, strict parse, lint, plan, graph. Pure."""

@@ -1,0 +1,1 @@
+"""Steps: everything with an effect happens here, and ends with its attempt."""
