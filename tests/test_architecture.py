@@ -51,7 +51,7 @@ def test_the_workflow_backend_knows_no_llm_sdk() -> None:
             assert module.split(".")[0] not in LLM_SDKS, f"{path} imports {module}"
 
 
-def test_only_the_token_path_keeps_pydantic_out() -> None:
+def test_the_token_path_keeps_pydantic_out() -> None:
     for path in (ROOT / "streaming").rglob("*.py"):
         for module, _ in imports(path):
             assert module.split(".")[0] != "pydantic", f"{path} imports {module}"
