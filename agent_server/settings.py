@@ -1,0 +1,408 @@
+"""The settings: read once, from options, the environment and a file, in this order.
+
+This is the one module that reads the environment. Everything below `agent_server` takes plain
+values, never `Settings`. An empty variable counts as one that is not set.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from typing_extensions import override
+
+from agent_server.api_keys import ApiKey, parse_api_keys
+
+PREFIX = "AGENT_SERVER_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG_FILE"
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# What a child of ours may inherit: nothing that holds a key.
+INHERITED_VARIABLES = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+    "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "SYSTEMROOT",
+)  # fmt: skip
+# What the workflow backend is told, by the same names that the server reads.
+BACKEND_FIELDS = (
+    "data_dir", "engine", "isolation", "http_allow", "secrets_file", "log_level", "log_format",
+    "mcp_debug",
+)  # fmt: skip
+
+
+class SettingsError(Exception):
+    """A setting is wrong: one line for each, naming the variable and the reason."""
+
+
+def _words(value: object) -> object:
+    """Split text at commas and white space; a list, as a file has it, stays one."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _key_entries(value: object) -> object:
+    entries = _words(value)
+    if not isinstance(entries, list):
+        return entries
+    if all(isinstance(entry, str) for entry in entries):
+        return parse_api_keys(entries)
+    raise ValueError("takes a list of entries")
+
+
+def _data_home() -> Path:
+    home = os.environ.get("XDG_DATA_HOME")  # noqa: TID251
+    return (Path(home) if home else Path.home() / ".local" / "share") / "agent-server"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+LocalPath = Annotated[Path, AfterValidator(_absolute)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Secret = Annotated[SecretStr | None, Field(repr=False)]
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default, its bounds and what it does."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    config_file: Annotated[
+        LocalPath | None,
+        Field(description="A TOML file of settings, each by its name in lower case."),
+    ] = None
+
+    host: Annotated[
+        str,
+        Field(description="Address to listen on. `kubiya mcp agent` listens on 0.0.0.0 instead."),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Field(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    ] = 8000
+    allowed_hosts: Annotated[
+        Words,
+        Field(description="Names, besides loopback's, by which clients may call the server."),
+    ] = ()
+    cors_origins: Annotated[
+        Words, Field(description="Origins of web pages that may call the server.")
+    ] = ()
+    api_keys: Annotated[
+        tuple[ApiKey, ...],
+        NoDecode,
+        BeforeValidator(_key_entries),
+        Field(
+            repr=False,
+            description="Who may call, as `name=sha256:<hex>;scopes=chat+run` entries; made by "
+            "`agent-server hash-key`. Without any, everyone may, but only a server on loopback "
+            "executes workflows.",
+        ),
+    ] = ()
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body.")] = (
+        10 * 1024 * 1024
+    )
+    max_concurrent_requests: Annotated[
+        int, Field(ge=1, le=100_000, description="Requests at once; a further one gets a 503.")
+    ] = 1000
+    keep_alive_seconds: Annotated[
+        Seconds, Field(description="Silence in a stream after which a keep-alive is sent.")
+    ] = 10.0
+    stream_grace_seconds: Annotated[
+        Seconds,
+        Field(description="How long a stream's status is held back for an upstream's error."),
+    ] = 10.0
+    shutdown_grace_seconds: Annotated[
+        Seconds, Field(description="How long running answers may go on after SIGTERM.")
+    ] = 20.0
+
+    provider: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="The default provider: openai, anthropic, together, groq, ollama, "
+            "offline, litellm, or `auto`, which takes the first that is there.",
+        ),
+    ] = "auto"
+    model: Annotated[
+        str | None, Field(description="The default provider's model; else the provider's own.")
+    ] = None
+    base_url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^\s/]+",
+            description="Where the default provider answers; with `openai`, any service that "
+            "speaks OpenAI's format.",
+        ),
+    ] = None
+    provider_api_key: Annotated[
+        Secret, Field(description="Key of the default provider, instead of its own variable.")
+    ] = None
+    openai_api_key: Annotated[
+        Secret, Field(validation_alias="OPENAI_API_KEY", description="OpenAI's key.")
+    ] = None
+    anthropic_api_key: Annotated[
+        Secret, Field(validation_alias="ANTHROPIC_API_KEY", description="Anthropic's key.")
+    ] = None
+    together_api_key: Annotated[
+        Secret, Field(validation_alias="TOGETHER_API_KEY", description="Together AI's key.")
+    ] = None
+    groq_api_key: Annotated[
+        Secret, Field(validation_alias="GROQ_API_KEY", description="Groq's key.")
+    ] = None
+    kubiya_api_key: Annotated[
+        Secret,
+        Field(
+            validation_alias="KUBIYA_API_KEY",
+            description="Kubiya's key. It alone never moves execution away from this machine.",
+        ),
+    ] = None
+    openai_base_url: Annotated[
+        str | None,
+        Field(validation_alias="OPENAI_BASE_URL", description="Where OpenAI answers, with `/v1`."),
+    ] = None
+    anthropic_base_url: Annotated[
+        str | None,
+        Field(validation_alias="ANTHROPIC_BASE_URL", description="Where Anthropic answers."),
+    ] = None
+    together_base_url: Annotated[
+        str | None,
+        Field(validation_alias="TOGETHER_BASE_URL", description="Where Together AI answers."),
+    ] = None
+    groq_base_url: Annotated[
+        str | None,
+        Field(
+            validation_alias="GROQ_BASE_URL",
+            description="Where Groq answers, with or without `/openai/v1`.",
+        ),
+    ] = None
+    ollama_host: Annotated[
+        str | None,
+        Field(
+            validation_alias="OLLAMA_HOST",
+            description="Where Ollama answers: a host, host:port or URL; else 127.0.0.1:11434.",
+        ),
+    ] = None
+    connect_timeout_seconds: Annotated[
+        Seconds, Field(description="How long a connection to a provider may take.")
+    ] = 10.0
+    first_byte_timeout_seconds: Annotated[
+        Seconds, Field(description="How long a provider may take until its answer begins.")
+    ] = 120.0
+    idle_timeout_seconds: Annotated[
+        Seconds, Field(description="How long a provider may be silent within an answer.")
+    ] = 120.0
+    total_timeout_seconds: Annotated[
+        Seconds, Field(description="How long one answer of a provider may take.")
+    ] = 900.0
+    max_retries: Annotated[
+        int,
+        Field(ge=0, le=10, description="Repeats of a provider's call before its first byte."),
+    ] = 2
+
+    agent: Annotated[
+        bool, Field(description="Whether the workflow agent is served; else the gateway alone.")
+    ] = True
+    workflow_mode: Annotated[
+        Literal["run", "plan"],
+        Field(description="The most that the agent may do: run workflows, or only plan them."),
+    ] = "run"
+    max_turns: Annotated[
+        int, Field(ge=1, le=1000, description="Model turns of one agent answer.")
+    ] = 24
+    max_tool_calls: Annotated[
+        int, Field(ge=1, le=10_000, description="Tool calls of one agent answer.")
+    ] = 64
+    max_wall_seconds: Annotated[
+        Seconds, Field(description="How long one agent answer may take.")
+    ] = 3600.0
+    max_tokens: Annotated[
+        int, Field(ge=1, description="Tokens of all model turns of one agent answer.")
+    ] = 1_000_000
+
+    data_dir: Annotated[
+        LocalPath,
+        Field(
+            default_factory=_data_home,
+            description="Where the journal and the lock file are; one server at a time.",
+        ),
+    ]
+    engine: Annotated[Literal["journal"], Field(description="The engine that runs workflows.")] = (
+        "journal"
+    )
+    isolation: Annotated[
+        Literal["auto", "bwrap", "none"],
+        Field(
+            description="What a step may touch. `auto` is bubblewrap where it is installed; with "
+            "API keys configured, `none` must be chosen.",
+        ),
+    ] = "auto"
+    http_allow: Annotated[
+        Words,
+        Field(description="Private hosts or networks that `http` steps may reach."),
+    ] = ()
+    secrets_file: Annotated[
+        LocalPath | None,
+        Field(description="File of the secrets that steps may name; readable by its owner alone."),
+    ] = None
+    mcp_config: Annotated[
+        LocalPath | None,
+        Field(description="JSON file of further MCP servers, in the usual `mcpServers` shape."),
+    ] = None
+    mcp_connect_timeout_seconds: Annotated[
+        Seconds, Field(description="How long an MCP server may take to start.")
+    ] = 20.0
+    mcp_call_timeout_seconds: Annotated[
+        Seconds, Field(description="How long a tool call may stay without result or progress.")
+    ] = 120.0
+
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+        Field(
+            validation_alias="LOG_LEVEL",
+            description="How much is logged. The text of requests appears at DEBUG alone.",
+        ),
+    ] = "INFO"
+    log_format: Annotated[
+        Literal["console", "json"],
+        Field(validation_alias="LOG_FORMAT", description="Lines for people, or JSON objects."),
+    ] = "console"
+    mcp_debug: Annotated[
+        bool,
+        Field(
+            validation_alias="MCP_DEBUG",
+            description="Whether MCP messages and what MCP servers write to stderr are logged.",
+        ),
+    ] = False
+    mcp_use_anonymized_telemetry: Annotated[
+        bool,
+        Field(
+            validation_alias="MCP_USE_ANONYMIZED_TELEMETRY",
+            description="Accepted and without effect: there is no telemetry.",
+        ),
+    ] = False
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options before the environment before the file."""
+        path = init_settings().get("config_file") or env_settings().get("config_file")
+        file = InitSettingsSource(settings_cls, _read_file(Path(path)) if path else {})
+        return init_settings, env_settings, file
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host.strip("[]") in LOOPBACK_NAMES or self.host.startswith("127.")
+
+    def secret_values(self) -> tuple[str, ...]:
+        """The secrets of this process, for the log to mask."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(
+            value.get_secret_value()
+            for value in values
+            if isinstance(value, SecretStr) and value.get_secret_value()
+        )
+
+    def backend_environment(self) -> dict[str, str]:
+        """The whole environment of the workflow backend; no key of a provider is in it."""
+        environment = child_environment()
+        for name in BACKEND_FIELDS:
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                value = " ".join(value)
+            if value is not None and value != "":
+                environment[variable_of(name)] = str(value)
+        if self.api_keys and self.isolation == "auto":
+            environment[variable_of("isolation")] = "bwrap"
+        return environment
+
+
+def load_settings(**options: object) -> Settings:
+    """The settings of this process; an option that is None was not given.
+
+    Raises:
+        SettingsError: a setting is out of its bounds, or the file cannot be read.
+    """
+    given = {_key_of(name): value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # names are checked by the model
+    except ValidationError as exc:
+        raise SettingsError("\n".join(_complaints(exc))) from None
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + name.upper()
+
+
+def child_environment() -> dict[str, str]:
+    """What any child of ours inherits: the few variables that it cannot do without."""
+    return {name: os.environ[name] for name in INHERITED_VARIABLES if os.environ.get(name)}  # noqa: TID251
+
+
+def unknown_variables() -> list[str]:
+    """Variables that begin like ours but are no setting, such as a misspelt one."""
+    known = {variable_of(name) for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in os.environ  # noqa: TID251
+        if name.startswith(PREFIX) and name not in known
+    )
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a field's value must not be shown."""
+    return not field.repr
+
+
+def _key_of(name: str) -> str:
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else name
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        content = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsError(f"{CONFIG_VARIABLE}: cannot read {path}: {exc}") from None
+    if unknown := sorted(set(content) - (set(Settings.model_fields) - {"config_file"})):
+        raise SettingsError(f"{path}: no such setting: {', '.join(unknown)}")
+    return {_key_of(name): value for name, value in content.items()}
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    names: Mapping[object, str] = {_key_of(name): name for name in Settings.model_fields}
+    return [
+        f"{variable_of(names[problem['loc'][0]])}: {_reason(problem['msg'])}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def _reason(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
