@@ -1,0 +1,229 @@
+"""The log: one line for each record, on stderr, in the same format whoever wrote it.
+
+What this module promises:
+
+- a known secret, and what looks like one, is masked wherever it stands in a line;
+- one record is one line, or indented below its first line: control characters are escaped, so
+  that no logged value can forge a line or drive a terminal;
+- a log that cannot be written never fails the request that wrote it.
+
+`console` is `2024-01-15 10:30:45,123 - INFO - text key=value ...` in local time; `json` is one
+object per line with `time` (RFC 3339, UTC), `level`, `event` and the record's own keys.
+"""
+
+import json
+import logging
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import IO, Any, Literal, NoReturn, cast
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger
+from typing_extensions import override
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LogFormat = Literal["console", "json"]
+Record = MutableMapping[str, Any]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+MASK = b"***"
+SHORTEST_SECRET = 6
+SECRET_NAME = re.compile(
+    r"(^|[_-])(authorization|api[_-]?key|password|passwd|secret|token|cookie|credentials?)$",
+    re.IGNORECASE,
+)
+# Keys of OpenAI, Anthropic, Groq, Together, GitHub and of ours; and what follows `Bearer`.
+SECRET_SHAPE = (
+    rb"\b(?:sk-|as-|gsk_|tgp_v1_|gh[pousr]_|xox[abps]-)[A-Za-z0-9_-]{16,}",
+    rb"(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})",
+)
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL_IN_UTF8 = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
+
+
+def get_logger() -> FilteringBoundLogger:
+    """A logger whose calls take a text and keys: `log.info("Workflow created: x", run_id=...)`."""
+    return cast("FilteringBoundLogger", structlog.get_logger())
+
+
+def bind_request(request_id: str) -> None:
+    """Put the request's id on every line that is written in its context."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
+def configure_logging(
+    level: LogLevel = "INFO",
+    log_format: LogFormat = "console",
+    *,
+    secrets: Iterable[str] = (),
+    mcp_debug: bool = False,
+    stream: IO[bytes] | None = None,
+) -> None:
+    """Send our records and those of the standard library to `stream` (stderr) in one format."""
+    sink = _Sink(stream or sys.stderr.buffer, _RENDERERS[log_format], _masker(secrets))
+    threshold = logging.getLevelNamesMapping()[level]
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, sink.process],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=lambda *_: _NoLogger(),
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_StandardLibraryHandler(sink)]
+    # Libraries speak up when something is wrong; at DEBUG they also tell what they do.
+    root.setLevel(logging.INFO if level == "DEBUG" else max(threshold, logging.WARNING))
+    logging.getLogger("mcp").setLevel(logging.DEBUG if mcp_debug else logging.NOTSET)
+    logging.captureWarnings(capture=True)
+
+
+def render_console(record: Record) -> bytes:
+    """The line for a person; a traceback follows it, indented."""
+    exc_info = _exc_info(record)
+    now = record.pop("time")
+    text = [
+        _local_second(int(now)),
+        f",{int(now * 1000) % 1000:03d} - {record.pop('level')} - {escape(record.pop('event'))}",
+    ]
+    text += [f" {key}={_console_value(value)}" for key, value in record.items()]
+    if exc_info:
+        lines = "".join(traceback.format_exception(*exc_info)).rstrip().split("\n")
+        text += [f"\n    {escape(line)}" for line in lines]
+    return "".join(text).encode("utf-8", "backslashreplace")
+
+
+def render_json(record: Record) -> bytes:
+    """One JSON object; values that JSON does not know are written as text."""
+    if exc_info := _exc_info(record):
+        record["exception"] = "".join(traceback.format_exception(*exc_info))
+    head = {
+        "time": datetime.fromtimestamp(record.pop("time"), UTC).isoformat(timespec="milliseconds"),
+        "level": record.pop("level").lower(),
+        "event": record.pop("event"),
+    }
+    try:
+        line = orjson.dumps(head | dict(record), default=repr, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # lone surrogates, or nested too deep
+        line = json.dumps(head | {key: repr(value) for key, value in record.items()}).encode()
+    return CONTROL_IN_UTF8.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
+
+
+def escape(value: object) -> str:
+    """The text of a value, with control characters as Python writes them."""
+    text = value if isinstance(value, str) else repr(value)
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def _console_value(value: object) -> str:
+    text = escape(value)
+    return '"' + text.replace('"', '\\"') + '"' if " " in text or not text else text
+
+
+def _local_second(second: int, _cache: dict[int, str] = {}) -> str:  # noqa: B006 - the last second
+    if second not in _cache:
+        _cache.clear()
+        _cache[second] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+    return _cache[second]
+
+
+def _exc_info(record: Record) -> ExcInfo | None:
+    given = record.pop("exc_info", None)
+    if isinstance(given, BaseException):
+        return type(given), given, given.__traceback__
+    if given is True:
+        given = sys.exc_info()
+    return given if given and given[0] else None
+
+
+def _mask_by_name(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without the values of keys that name a secret, at any depth of dicts."""
+    return {
+        key: "***"
+        if isinstance(key, str) and isinstance(value, str) and SECRET_NAME.search(key)
+        else _mask_by_name(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in record.items()
+    }
+
+
+def _masker(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
+    """Replace secrets in a rendered line, as they are and as JSON escapes them."""
+    written = {
+        form.encode()
+        for secret in secrets
+        if len(secret) >= SHORTEST_SECRET
+        for form in (secret, json.dumps(secret)[1:-1], escape(secret))
+    }
+    known = [re.escape(form) for form in sorted(written, key=len, reverse=True)]
+    pattern = re.compile(b"|".join([*known, *SECRET_SHAPE]))
+    return lambda line: pattern.sub(MASK, line)
+
+
+class _Sink:
+    """Where rendered lines go: masked, one write each, errors of the stream swallowed."""
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        render: Callable[[Record], bytes],
+        mask: Callable[[bytes], bytes],
+    ) -> None:
+        self._stream = stream
+        self._render = render
+        self._mask = mask
+        self._lock = threading.Lock()
+
+    def process(self, _logger: object, method: str, record: Record) -> NoReturn:
+        """Write a record of structlog and end its way: there is no logger behind."""
+        self.write(method.upper().replace("EXCEPTION", "ERROR"), time.time(), record)
+        raise structlog.DropEvent
+
+    def write(self, level: str, now: float, record: Mapping[str, Any]) -> None:
+        """Render and write one record; `now` is in Unix seconds."""
+        line = self._mask(self._render(_mask_by_name(record) | {"level": level, "time": now}))
+        with self._lock:
+            try:
+                self._stream.write(line + b"\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                # stderr is closed or full: there is nobody left to tell.
+                return
+
+
+class _NoLogger:
+    """What structlog would hand the rendered line to; the sink already wrote it."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_args, **_keys: None
+
+
+class _StandardLibraryHandler(logging.Handler):
+    """Puts records of the standard library's logging into the same lines."""
+
+    def __init__(self, sink: _Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            text = f"{record.msg} {record.args!r}"
+        keys = {"event": text, "logger": record.name, "exc_info": record.exc_info}
+        context = structlog.contextvars.get_contextvars()
+        self._sink.write(record.levelname, record.created, {**keys, **context})
+
+
+_RENDERERS: Mapping[LogFormat, Callable[[Record], bytes]] = {
+    "console": render_console,
+    "json": render_json,
+}
