@@ -114,6 +114,10 @@ class Settings(BaseSettings):
             "executes workflows.",
         ),
     ] = ()
+    client_key: Annotated[
+        Secret,
+        Field(description="The key with which `chat`, `run` and `runs` call a server with keys."),
+    ] = None
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body.")] = (
         10 * 1024 * 1024
     )
