@@ -34,6 +34,7 @@ __all__ = ["RetryPolicy", "Timeouts", "Upstream", "UpstreamAnswer", "UpstreamCal
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_HEADER_BYTES = 32 * 1024
+DRAIN_SECONDS = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -143,6 +144,16 @@ class UpstreamAnswer:
                 )
             parts.append(part)
         return b"".join(parts)
+
+    async def drain(self) -> None:
+        """Read the few bytes that may follow a known end, so that the connection can be kept.
+
+        Never raises, and waits `DRAIN_SECONDS` at most: the answer itself is complete.
+        """
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while await self._response.content.readany():
+                    pass
 
     def close(self) -> None:
         """End the upstream's request now; does nothing to an answer that was read to its end."""
