@@ -166,10 +166,10 @@ def _add_extra(body: JsonObject, request: ChatRequest, dropped: list[str]) -> tu
             dropped.append(name)
     if metadata:
         body["metadata"] = metadata
-    if request.stop:
-        body["stop_sequences"] = [text for text in request.stop if text.strip()]
-        if any(not text.strip() for text in request.stop):
-            dropped.append("stop")
+    if stop := [text for text in request.stop if text.strip()]:
+        body["stop_sequences"] = cast("JsonValue", stop)
+    if len(stop) < len(request.stop):
+        dropped.append("stop")
     return betas
 
 
@@ -259,7 +259,7 @@ _BUDGETS = {
     "minimal": MIN_BUDGET_TOKENS,
     "low": 2_048,
     "medium": 8_192,
-    "high": 16_384,
+    "high": 16_000,
     "xhigh": 24_576,
     "max": 24_576,
 }
