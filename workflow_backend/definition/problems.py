@@ -21,7 +21,7 @@ class Problem:
         return f"{self.path or 'workflow'}: {self.reason} Fix: {self.fix}"
 
 
-class InvalidWorkflowError(ValueError):
+class InvalidWorkflowError(Exception):
     """The definition or its inputs are not valid; `problems` holds every fault found."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
