@@ -1,0 +1,234 @@
+"""Every provider there is: rows for whatever speaks OpenAI's format, factories for the rest.
+
+A further upstream with OpenAI's format is a row here. A third party adds a provider of its own by
+an entry point of the group `agent_server.providers`: its name is the provider's, its object a
+`ProviderFactory`. Nothing here reads the environment; the rows only name its variables.
+"""
+
+import difflib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from providers import base_urls
+from providers.base import Provider
+from providers.openai import quirks
+from providers.openai.adapter import OpenAIProvider
+from providers.openai.quirks import Quirks
+from providers.upstream import RetryPolicy, Timeouts, Upstream
+
+ENTRY_POINT_GROUP = "agent_server.providers"
+
+
+class ProviderConfigError(ValueError):
+    """A provider cannot be made from what was configured; the message says how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """What was configured for one provider; None takes the row's own."""
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    default_model: str | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+class ProviderFactory(Protocol):
+    """Makes a provider that is no row of OpenAI's format; a class is one by its constructor.
+
+    `default_model` and `base_url` are None where neither the configuration nor a row has one. The
+    `upstream` is shared: it is used, and closed by who made it.
+    """
+
+    def __call__(
+        self,
+        *,
+        name: str,
+        default_model: str | None,
+        base_url: str | None,
+        api_key: str | None,
+        upstream: Upstream,
+        timeouts: Timeouts,
+        retry: RetryPolicy,
+    ) -> Provider:
+        """The provider; raises `ProviderConfigError` where the configuration will not do."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """One provider as data.
+
+    `key_variables` and `base_url_variables` name the environment variables in the order in which
+    they count. `factory` is a `module:attribute`, imported on first use; None is OpenAI's format.
+    """
+
+    name: str
+    default_model: str | None = None
+    base_url: str | None = None
+    needs_key: bool = False
+    key_variables: tuple[str, ...] = ()
+    base_url_variables: tuple[str, ...] = ()
+    read_base_url: Callable[[str], str] = base_urls.as_given
+    quirks: Quirks = quirks.COMPATIBLE
+    factory: str | None = None
+
+
+def provider_names() -> tuple[str, ...]:
+    """The names of all providers, those of entry points last."""
+    return tuple(dict.fromkeys((*ROWS, *_plugins())))
+
+
+def provider_row(name: str, base_url: str | None = None) -> ProviderRow:
+    """The row of a provider; a plugin's has nothing but its name and its factory.
+
+    `openai` at somebody else's `base_url` is a service that imitates OpenAI: it needs no key, and
+    is spoken to as such.
+
+    Raises:
+        ProviderConfigError: there is no such provider.
+    """
+    row = ROWS.get(name)
+    if row is None:
+        factory = _plugins().get(name)
+        if factory is None:
+            raise ProviderConfigError(_unknown(name))
+        return ProviderRow(name, factory=factory)
+    if row is OPENAI_ROW and base_url and not _is_openai_host(base_urls.host_of(base_url)):
+        return replace(row, needs_key=False, quirks=quirks.COMPATIBLE)
+    return row
+
+
+def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Provider:
+    """The provider of a name, made from what was configured for it.
+
+    Raises:
+        ProviderConfigError: no such provider, no key, or a base URL that is none.
+    """
+    row = provider_row(name, config.base_url)
+    base_url = _base_url(row, config)
+    default_model = config.default_model or row.default_model
+    if row.needs_key and not config.api_key:
+        raise ProviderConfigError(f"{name} needs a key; set {' or '.join(row.key_variables)}")
+    if row.factory is not None:
+        return _factory(row)(
+            name=name,
+            default_model=default_model,
+            base_url=base_url,
+            api_key=config.api_key,
+            upstream=upstream,
+            timeouts=config.timeouts,
+            retry=config.retry,
+        )
+    if base_url is None:
+        raise ProviderConfigError(f"{name} needs a base URL; give --base-url")
+    if default_model is None:
+        raise ProviderConfigError(f"{name} has no default model; give --model")
+    return OpenAIProvider(
+        name=name,
+        base_url=base_url,
+        default_model=default_model,
+        upstream=upstream,
+        api_key=config.api_key,
+        quirks=row.quirks,
+        timeouts=config.timeouts,
+        retry=config.retry,
+    )
+
+
+def _base_url(row: ProviderRow, config: ProviderConfig) -> str | None:
+    if not config.base_url:
+        return row.base_url
+    try:
+        return row.read_base_url(config.base_url)
+    except base_urls.BaseUrlError as exc:
+        setting = " or ".join(("--base-url", *row.base_url_variables))
+        raise ProviderConfigError(f"the base URL of {row.name} ({setting}): {exc}") from exc
+
+
+def _factory(row: ProviderRow) -> ProviderFactory:
+    try:
+        factory: ProviderFactory = pkgutil.resolve_name(row.factory or "")
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ProviderConfigError(f"{row.name} cannot be loaded: {exc}") from exc
+    return factory
+
+
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _is_openai_host(host: str) -> bool:
+    return host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}")
+
+
+def _unknown(name: str) -> str:
+    known = provider_names()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown provider {name!r}; {hint}known are {', '.join(known)}"
+
+
+OPENAI_HOST = "api.openai.com"
+OPENAI_ROW = ProviderRow(
+    "openai",
+    default_model="gpt-5.4-mini",
+    base_url=f"https://{OPENAI_HOST}/v1",
+    needs_key=True,
+    key_variables=("OPENAI_API_KEY",),
+    base_url_variables=("OPENAI_BASE_URL",),
+    quirks=quirks.OPENAI,
+)
+# The default models are ones that were on offer on 2026-11-22 without an announced end.
+ROWS: Mapping[str, ProviderRow] = {
+    row.name: row
+    for row in (
+        OPENAI_ROW,
+        ProviderRow(
+            "anthropic",
+            default_model="claude-sonnet-5-5",
+            base_url="https://api.anthropic.com",
+            needs_key=True,
+            key_variables=("ANTHROPIC_API_KEY",),
+            base_url_variables=("ANTHROPIC_BASE_URL",),
+            factory="providers.anthropic.adapter:AnthropicProvider",
+        ),
+        ProviderRow(
+            "together",
+            default_model="meta-llama/Llama-3.3-70B-Instruct-Turbo",
+            base_url="https://api.together.ai/v1",
+            needs_key=True,
+            key_variables=("TOGETHER_API_KEY",),
+            base_url_variables=("TOGETHER_BASE_URL",),
+            read_base_url=base_urls.with_v1,
+            quirks=quirks.TOGETHER,
+        ),
+        ProviderRow(
+            "groq",
+            default_model="llama-3.3-70b-versatile",
+            base_url="https://api.groq.com/openai/v1",
+            needs_key=True,
+            key_variables=("GROQ_API_KEY",),
+            base_url_variables=("GROQ_BASE_URL",),
+            read_base_url=base_urls.with_openai_v1,
+            quirks=quirks.GROQ,
+        ),
+        ProviderRow(
+            "ollama",
+            default_model="llama3.2",
+            base_url=f"http://127.0.0.1:{base_urls.OLLAMA_PORT}/v1",
+            key_variables=("OLLAMA_API_KEY",),
+            base_url_variables=("OLLAMA_HOST",),
+            read_base_url=base_urls.ollama,
+            quirks=quirks.OLLAMA,
+        ),
+        ProviderRow("custom"),
+        ProviderRow("openai-compatible"),
+        ProviderRow("offline", factory="providers.offline.adapter:OfflineProvider"),
+        ProviderRow("litellm", factory="providers.litellm.adapter:LiteLLMProvider"),
+    )
+}
