@@ -52,6 +52,34 @@ class AttemptResult:
     will_retry: bool = False
 
 
+class AttemptWatch(Protocol):
+    """What an attempt tells the engine while it runs."""
+
+    async def output(self, text: str) -> None:
+        """The attempt wrote this (masked, coalesced, capped)."""
+        ...
+
+    def process_started(self, pgid: int, birth: str | None, mark: str) -> None:
+        """A process group exists that must not outlive the engine (see `reaper`)."""
+        ...
+
+
+class Executor(Protocol):
+    """What has the effects of steps; an engine is given one, so that tests can give another."""
+
+    async def open(self) -> None:
+        """Get ready for attempts."""
+        ...
+
+    async def close(self) -> None:
+        """End what may still run."""
+        ...
+
+    async def run_attempt(self, spec: AttemptSpec, watch: AttemptWatch) -> AttemptResult:
+        """One attempt. Cancelling the task ends it; the answer then says `cancelled`."""
+        ...
+
+
 class Runtime(Protocol):
     """What the interpreter may ask of the engine that runs it."""
 
@@ -65,6 +93,10 @@ class Runtime(Protocol):
 
     async def emit(self, key: str, event: RunEvent) -> None:
         """Record an event of the run once under `key`; the engine adds run_id, seq and time."""
+        ...
+
+    async def cancel_requested(self) -> str:
+        """Wait until the run's cancellation is asked for; the answer is the reason."""
         ...
 
 

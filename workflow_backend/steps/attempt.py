@@ -1,0 +1,34 @@
+"""What every kind of attempt is given, and what it tells while it runs."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from workflow_backend.engines.base import AttemptSpec, AttemptWatch
+from workflow_backend.masking import Masker
+from workflow_backend.steps.limits import StepLimits
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptContext:
+    """One attempt with its secrets resolved; nothing of this is ever recorded."""
+
+    spec: AttemptSpec
+    secrets: Mapping[str, str]
+    masker: Masker
+    limits: StepLimits
+    watch: AttemptWatch
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended, before it is measured and recorded; all texts are masked."""
+
+    status: Literal["success", "failed", "timed_out", "cancelled"]
+    outputs: Mapping[str, object]
+    exit_code: int | None = None
+    error: str | None = None
+
+
+AttemptRunner = Callable[[AttemptContext], Awaitable[AttemptEnd]]

@@ -1,0 +1,136 @@
+"""Runs attempts: the one place where steps have effects.
+
+Guarantees: every attempt ends with a result, within its timeout and the time it takes to end it;
+texts in the result are masked; a cancelled attempt has ended its processes before it answers.
+"""
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from workflow_backend.definition.expression_tokens import ExpressionError
+from workflow_backend.engines.base import AttemptResult, AttemptSpec, AttemptWatch
+from workflow_backend.masking import Masker
+from workflow_backend.secrets import Secrets, SecretsError
+from workflow_backend.steps.addresses import AddressPolicy
+from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, AttemptRunner
+from workflow_backend.steps.commands import CommandRunner
+from workflow_backend.steps.isolation import Isolation, IsolationName, choose_isolation
+from workflow_backend.steps.limits import StepLimits
+from workflow_backend.steps.reaper_link import ReaperLink
+from workflow_backend.steps.run_folder import StepSetupError
+
+DEFAULT_BASE_ENV = MappingProxyType(
+    {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """How steps run on this machine.
+
+    `hidden_paths` are hidden from `bwrap` steps besides the usual ones, such as the file of keys.
+    `allowed_hosts`: host names, addresses or networks that `http` steps may reach though they are
+    not public. `base_env`: PATH, LANG and TZ of every step; nothing else is inherited.
+    """
+
+    data_dir: Path
+    isolation: IsolationName = "auto"
+    require_explicit_none: bool = False
+    hidden_paths: tuple[Path, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    secrets: Secrets = field(default_factory=Secrets)
+    base_env: Mapping[str, str] = field(default_factory=lambda: DEFAULT_BASE_ENV)
+    limits: StepLimits = field(default_factory=StepLimits)
+
+
+class StepExecutor:
+    """Runs the attempts of one engine: `open`, any number at once, `close`."""
+
+    def __init__(self, settings: StepSettings) -> None:
+        self._settings = settings
+        self._reaper = ReaperLink()
+        self._isolation: Isolation | None = None
+        self._runners: dict[str, AttemptRunner] = {}
+
+    @property
+    def isolation(self) -> str:
+        """The name of the profile in use; empty before `open`."""
+        return self._isolation.name if self._isolation else ""
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names of the secrets that steps may refer to."""
+        return self._settings.secrets.names
+
+    async def open(self) -> None:
+        """Choose the isolation and start the reaper.
+
+        Raises:
+            IsolationError: The isolation that was asked for does not work here.
+        """
+        settings = self._settings
+        self._isolation = await choose_isolation(
+            settings.isolation,
+            settings.data_dir,
+            require_explicit_none=settings.require_explicit_none,
+            hidden_paths=(*settings.hidden_paths, *settings.secrets.paths),
+        )
+        self._reaper.start()
+        commands = CommandRunner(
+            settings.data_dir.resolve(), settings.base_env, self._isolation, self._reaper
+        )
+        self._runners = {"run": commands.run, "python": commands.run}
+
+    async def close(self) -> None:
+        """End the reaper, and with it whatever it still watches."""
+        self._reaper.close()
+        self._runners.clear()
+
+    async def run_attempt(self, spec: AttemptSpec, watch: AttemptWatch) -> AttemptResult:
+        """One attempt. Cancelling the task ends it, and the answer says `cancelled`."""
+        started = time.monotonic()
+        masker = Masker()
+        try:
+            secrets = self._settings.secrets.resolve(spec.secrets)
+            masker = Masker(secrets.values())
+            limits = self._settings.limits
+            timeout_seconds = min(
+                spec.timeout_seconds or limits.timeout_seconds, limits.timeout_seconds
+            )
+            context = AttemptContext(spec, secrets, masker, limits, watch, timeout_seconds)
+            end = await self._runner(spec.step.kind)(context)
+        except (StepSetupError, SecretsError, ExpressionError) as error:
+            end = AttemptEnd("failed", {"stdout": ""}, error=masker.mask(str(error)))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            end = AttemptEnd("failed", {"stdout": ""}, error=masker.mask(reason))
+        return AttemptResult(
+            status=end.status,
+            outputs=end.outputs,
+            exit_code=end.exit_code,
+            error=end.error,
+            duration_seconds=time.monotonic() - started,
+        )
+
+    def _runner(self, kind: str) -> AttemptRunner:
+        if kind == "http" and kind not in self._runners:
+            # At the first use: aiohttp costs every other start 15 MB and 0.15 s.
+            module = importlib.import_module("workflow_backend.steps.http_step")
+            policy = AddressPolicy(self._settings.allowed_hosts)
+            runner: AttemptRunner = module.HttpRunner(policy).run
+            self._runners[kind] = runner
+        try:
+            return self._runners[kind]
+        except KeyError:
+            raise StepSetupError(
+                "the step says what to do in words only (`needs_command`); give it `run`,"
+                " `python` or `http`"
+            ) from None
