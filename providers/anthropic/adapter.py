@@ -87,7 +87,8 @@ class AnthropicProvider(Provider):
                 page = self._page(await answer.body())
             found.extend(self._model_infos(page))
             last_id = page.get("last_id")
-            if page.get("has_more") is not True or not isinstance(last_id, str):
+            is_last = page.get("has_more") is not True or last_id == query.get("after_id")
+            if is_last or not isinstance(last_id, str):
                 break
             query["after_id"] = last_id
         return found
