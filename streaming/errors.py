@@ -22,11 +22,12 @@ AgentServerError
 │   ├── UpstreamRateLimitError
 │   ├── UpstreamOverloadedError
 │   └── UpstreamRejectedError    any other error that the provider answered
-└── BridgeError                  an MCP server is at fault
-    ├── BridgeUnavailableError   not ready, or died during the call
-    ├── BridgeTimeoutError
-    └── BridgeProtocolError      an answer that is not MCP, or over the size cap
-AgentLimitError (AgentServerError) the agent reached one of its bounds
+├── BridgeError                  an MCP server is at fault
+│   ├── BridgeUnavailableError   not ready, or died during the call
+│   ├── BridgeTimeoutError
+│   └── BridgeProtocolError      an answer that is not MCP, or over the size cap
+├── AgentLimitError              the agent reached one of its bounds
+└── OverloadedError              this server has no room for one more
 """
 
 from typing import ClassVar
@@ -242,3 +243,10 @@ class AgentLimitError(AgentServerError):
     """The agent reached one of its bounds; `param` names the setting that holds it."""
 
     default_code = "agent_limit"
+
+
+class OverloadedError(AgentServerError):
+    """This server has no room for one more request; nothing was done."""
+
+    default_code = "overloaded"
+    retryable = True
