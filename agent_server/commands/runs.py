@@ -1,0 +1,114 @@
+"""`agent-server runs`: the runs of a server, as lists for people or JSON for programs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agent_server.commands.options import client_options, with_options
+from agent_server.commands.target import client_of, explain
+from agent_server.server_client import ServerCallError
+from agent_server.terminal import StepView, plain
+
+COLUMNS = ("run_id", "workflow", "status", "created_at", "finished_at")
+STATUSES = ("queued", "running", "success", "failed", "cancelled", "timed_out")
+ROUTE = "/v1/workflows/runs"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(short_help="List, show, follow and cancel runs.")
+def runs() -> None:
+    """List, show, follow and cancel workflow runs."""
+
+
+@runs.command("list")
+@click.option("--status", type=click.Choice(STATUSES), help="Runs of this status alone.")
+@click.option("--workflow", help="Runs of this workflow alone.")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@click.option("--cursor", help="Go on where an earlier list ended.")
+@with_options(as_json, *client_options)
+def list_runs(*, as_json: bool, **options: Any) -> None:
+    """List runs, newest first."""
+    target = {name: options.pop(name) for name in ("url", "data_dir", "config_file")}
+    query = urlencode({name: value for name, value in options.items() if value is not None})
+    with _explained():
+        answer = client_of(**target).call("GET", f"{ROUTE}?{query}")
+    if as_json:
+        _print_json(answer)
+        return
+    rows = answer.get("data")
+    table = Table(*COLUMNS, box=None)
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict):
+            table.add_row(*(Text(plain(row.get(column))) for column in COLUMNS))
+    Console().print(table)
+    if cursor := answer.get("next_cursor"):
+        click.echo(f"More: --cursor {plain(cursor)}")
+
+
+@runs.command()
+@click.argument("run_id")
+@with_options(*client_options)
+def show(*, run_id: str, url: str | None, data_dir: Path | None, config_file: Path | None) -> None:
+    """Print one run with its steps, as JSON."""
+    with _explained():
+        client = client_of(url, data_dir, config_file)
+        _print_json(client.call("GET", f"{ROUTE}/{quote(run_id, safe='')}"))
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--after", type=click.IntRange(0), default=0, help="Events after this number alone.")
+@with_options(as_json, *client_options)
+def events(
+    *,
+    run_id: str,
+    after: int,
+    as_json: bool,
+    url: str | None,
+    data_dir: Path | None,
+    config_file: Path | None,
+) -> None:
+    """Follow the events of a run until it ends."""
+    view = StepView(Console())
+    with _explained():
+        try:
+            for event in client_of(url, data_dir, config_file).events(run_id, after):
+                if as_json:
+                    click.echo(orjson.dumps(event))
+                else:
+                    view.show(event)
+        finally:
+            view.close()
+
+
+@runs.command()
+@click.argument("run_id")
+@with_options(*client_options)
+def cancel(
+    *, run_id: str, url: str | None, data_dir: Path | None, config_file: Path | None
+) -> None:
+    """Cancel a run and print what it has come to."""
+    with _explained():
+        client = client_of(url, data_dir, config_file)
+        _print_json(client.call("POST", f"{ROUTE}/{quote(run_id, safe='')}/cancel", {}))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except ServerCallError as exc:
+        raise explain(str(exc), exc.status) from None
+
+
+def _print_json(value: object) -> None:
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
