@@ -9,15 +9,16 @@ from workflow_backend.definition.durations import DurationError, parse_duration
 from workflow_backend.definition.expressions import OPEN, ExpressionError, expressions_in
 from workflow_backend.definition.graph import StepGraph
 from workflow_backend.definition.model import HttpRequest, Step, Workflow
+from workflow_backend.definition.patterns import (
+    HEADER_NAME,
+    RESERVED_ENV,
+    STEP_NAME,
+    VARIABLE_NAME,
+    WORKFLOW_NAME,
+)
 from workflow_backend.definition.problems import Problem, closest, listed
 from workflow_backend.definition.reference_checks import check_references
 from workflow_backend.definition.values import check_input
-
-STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-WORKFLOW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
-VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-RESERVED_ENV = frozenset({"RUN_ID", "STEP", "ATTEMPT", "IDEMPOTENCY_KEY", "OUTPUT"})
 
 _ACTIONS = ("run", "python", "http", "needs_command")
 

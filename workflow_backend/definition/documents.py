@@ -141,7 +141,7 @@ class _Builder:
             if self._documents > 1:
                 raise _refused(_place(event), "there is a second document.", "Send one workflow.")
         elif isinstance(event, yaml.ScalarEvent):
-            self._add(event, _scalar(event))
+            self._add(event, plain_scalar(event.value) if event.implicit[0] else event.value)
         elif isinstance(event, yaml.MappingStartEvent):
             self._begin(event, {})
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -193,10 +193,8 @@ def _read_yaml(text: str) -> object:
     return builder.root
 
 
-def _scalar(event: yaml.ScalarEvent) -> object:
-    text: str = event.value
-    if not event.implicit[0]:
-        return text
+def plain_scalar(text: str) -> object:
+    """What an unquoted scalar means in the core schema."""
     if _NULL.fullmatch(text):
         return None
     if _BOOLEAN.fullmatch(text):
