@@ -1,23 +1,18 @@
 """Which provider is the default one, and why: what `auto` means."""
 
-import difflib
 import http.client
-from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from agent_server.settings import Settings, variable_of
+from providers import base_urls
+from providers.registry import ProviderConfigError, ProviderRow, provider_row
 
+# What `auto` looks for, in this order, before Ollama and `offline`.
 KEYED_PROVIDERS = ("anthropic", "openai", "together", "groq")
-KEYLESS_PROVIDERS = ("ollama", "offline", "litellm")
 OLLAMA_PROBE_SECONDS = 0.5
-OLLAMA_DEFAULT = "http://127.0.0.1:11434"
-
-
-class ProviderChoiceError(Exception):
-    """No such provider, or its key is missing; the message says how to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,84 +23,83 @@ class ProviderChoice:
     reason: str
 
 
-def choose_provider(settings: Settings, plugins: Iterable[str] = ()) -> ProviderChoice:
+def choose_provider(settings: Settings) -> ProviderChoice:
     """The provider that the settings name, or what `auto` finds: a key, Ollama, or `offline`.
 
-    `plugins` names further providers, from the entry points. Only `auto` may ask the network,
-    and only Ollama's address, for half a second.
+    Only `auto` may ask the network, and only Ollama's address, for half a second.
 
     Raises:
-        ProviderChoiceError: the name is unknown, or the provider has no key.
+        ProviderConfigError: the name is unknown, the provider has no key, or Ollama's address is
+            none.
     """
     name = settings.provider.lower()
     if name == "auto":
         return _automatic(settings)
-    known = [*KEYED_PROVIDERS, *KEYLESS_PROVIDERS, *plugins]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ProviderChoiceError(
-            f"unknown provider {settings.provider!r}; {hint}"
-            f"known are auto, {', '.join(known)} (another service that speaks OpenAI's format: "
-            "--provider openai --base-url URL)"
-        )
-    if name in KEYED_PROVIDERS and not has_key(settings, name) and not settings.base_url:
-        raise ProviderChoiceError(
-            f"no key for {name}: set {variable_of(f'{name}_api_key')}, or give --api-key-file"
+    row = provider_row(name, base_url_of(settings, name))
+    if row.needs_key and not key_of(settings, name):
+        raise ProviderConfigError(
+            f"no key for {name}: set {' or '.join(row.key_variables)}, or give --api-key-file"
         )
     return ProviderChoice(name, "as chosen")
 
 
-def has_key(settings: Settings, provider: str) -> bool:
-    """Whether a key for the provider is configured."""
-    if settings.provider == provider and settings.provider_api_key:
-        return True
-    return bool(_key(settings, provider))
+def key_of(settings: Settings, provider: str) -> str | None:
+    """The key that is configured for a provider."""
+    if settings.provider.lower() == provider and settings.provider_api_key:
+        return settings.provider_api_key.get_secret_value()
+    value = getattr(settings, f"{provider}_api_key", None)
+    return value.get_secret_value() if isinstance(value, SecretStr) else None
+
+
+def base_url_of(settings: Settings, provider: str) -> str | None:
+    """Where a provider answers, as it was configured; None takes the registry's."""
+    if settings.provider.lower() == provider and settings.base_url:
+        return settings.base_url
+    field = "ollama_host" if provider == "ollama" else f"{provider}_base_url"
+    value = getattr(settings, field, None)
+    return value if isinstance(value, str) else None
+
+
+def call_url(row: ProviderRow, configured: str | None) -> str | None:
+    """The base URL that is called for a provider; raises `BaseUrlError`."""
+    return row.read_base_url(configured) if configured else row.base_url
 
 
 def ollama_url(settings: Settings) -> str:
-    """Ollama's address as a URL; `OLLAMA_HOST` may be a host, host:port or URL."""
-    host = settings.ollama_host or OLLAMA_DEFAULT
-    parts = urlsplit(host if "://" in host else f"http://{host}")
-    name = "127.0.0.1" if parts.hostname in {None, "0.0.0.0"} else parts.hostname  # noqa: S104
-    name = f"[{name}]" if name and ":" in name else name
-    port = parts.port or (443 if parts.scheme == "https" else 11434)
-    return f"{parts.scheme}://{name}:{port}"
+    """Ollama's address, without the `/v1` of its OpenAI format."""
+    try:
+        url = call_url(provider_row("ollama"), base_url_of(settings, "ollama"))
+    except base_urls.BaseUrlError as exc:
+        raise ProviderConfigError(f"{variable_of('ollama_host')}: {exc}") from exc
+    return (url or "").removesuffix("/v1")
 
 
-def ollama_version(settings: Settings, timeout_seconds: float = OLLAMA_PROBE_SECONDS) -> str | None:
-    """What Ollama answers to `GET /api/version`, or None if it does not."""
+def ollama_answers(settings: Settings, timeout_seconds: float = OLLAMA_PROBE_SECONDS) -> bool:
+    """Whether Ollama answers `GET /api/version`."""
     parts = urlsplit(ollama_url(settings))
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = connect(parts.netloc, timeout=timeout_seconds)
     try:
-        connection.request("GET", "/api/version")
-        answer = connection.getresponse()
-        text = answer.read(1000).decode("utf-8", "replace")
+        connection.request("GET", f"{parts.path}/api/version")
+        return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
-        return None
+        return False
     finally:
         connection.close()
-    return text if answer.status == http.client.OK else None
 
 
 def _automatic(settings: Settings) -> ProviderChoice:
-    for name in KEYED_PROVIDERS:
-        if _key(settings, name):
-            return ProviderChoice(name, f"{variable_of(f'{name}_api_key')} is set")
     if settings.provider_api_key or settings.base_url:
-        raise ProviderChoiceError("an --api-key or --base-url needs its --provider named")
-    if ollama_version(settings):
-        return ProviderChoice(
-            "ollama", f"no key is set, and Ollama answers at {ollama_url(settings)}"
-        )
+        raise ProviderConfigError("an --api-key or --base-url needs its --provider named")
+    for name in KEYED_PROVIDERS:
+        if key_of(settings, name):
+            return ProviderChoice(name, f"{variable_of(f'{name}_api_key')} is set")
+    if ollama_answers(settings):
+        where = f"no key is set, and Ollama answers at {ollama_url(settings)}"
+        return ProviderChoice("ollama", where)
     return ProviderChoice(
         "offline",
         f"no key is set, and Ollama does not answer at {ollama_url(settings)}; "
         "offline is rule-based and no LLM",
     )
-
-
-def _key(settings: Settings, provider: str) -> str | None:
-    value = getattr(settings, f"{provider}_api_key")
-    return value.get_secret_value() if isinstance(value, SecretStr) else None

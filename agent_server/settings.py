@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 from typing_extensions import override
 
-from agent_server.api_keys import ApiKey, parse_api_keys
+from agent_server.setting_types import ApiKeys, LocalPath, Seconds, Secret, UpperCase, Words
 
 PREFIX = "AGENT_SERVER_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG_FILE"
@@ -43,33 +42,9 @@ class SettingsError(Exception):
     """A setting is wrong: one line for each, naming the variable and the reason."""
 
 
-def _words(value: object) -> object:
-    """Split text at commas and white space; a list, as a file has it, stays one."""
-    return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
-def _key_entries(value: object) -> object:
-    entries = _words(value)
-    if not isinstance(entries, list):
-        return entries
-    if all(isinstance(entry, str) for entry in entries):
-        return parse_api_keys(entries)
-    raise ValueError("takes a list of entries")
-
-
 def _data_home() -> Path:
     home = os.environ.get("XDG_DATA_HOME")  # noqa: TID251
     return (Path(home) if home else Path.home() / ".local" / "share") / "agent-server"
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-LocalPath = Annotated[Path, AfterValidator(_absolute)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Secret = Annotated[SecretStr | None, Field(repr=False)]
 
 
 class Settings(BaseSettings):
@@ -104,11 +79,8 @@ class Settings(BaseSettings):
         Words, Field(description="Origins of web pages that may call the server.")
     ] = ()
     api_keys: Annotated[
-        tuple[ApiKey, ...],
-        NoDecode,
-        BeforeValidator(_key_entries),
+        ApiKeys,
         Field(
-            repr=False,
             description="Who may call, as `name=sha256:<hex>;scopes=chat+run` entries; made by "
             "`agent-server hash-key`. Without any, everyone may, but only a server on loopback "
             "executes workflows.",
@@ -168,6 +140,13 @@ class Settings(BaseSettings):
     ] = None
     groq_api_key: Annotated[
         Secret, Field(validation_alias="GROQ_API_KEY", description="Groq's key.")
+    ] = None
+    ollama_api_key: Annotated[
+        Secret,
+        Field(
+            validation_alias="OLLAMA_API_KEY",
+            description="Ollama's key, where it stands behind one.",
+        ),
     ] = None
     kubiya_api_key: Annotated[
         Secret,
@@ -277,7 +256,7 @@ class Settings(BaseSettings):
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+        UpperCase,
         Field(
             validation_alias="LOG_LEVEL",
             description="How much is logged. The text of requests appears at DEBUG alone.",
@@ -367,6 +346,11 @@ def variable_of(name: str) -> str:
 def child_environment() -> dict[str, str]:
     """What any child of ours inherits: the few variables that it cannot do without."""
     return {name: os.environ[name] for name in INHERITED_VARIABLES if os.environ.get(name)}  # noqa: TID251
+
+
+def process_environment() -> dict[str, str]:
+    """The environment as it is, for what the user's own MCP configuration names of it."""
+    return dict(os.environ)  # noqa: TID251
 
 
 def unknown_variables() -> list[str]:

@@ -1,15 +1,15 @@
 """The options that several commands share, and the settings that come of them."""
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from agent_server.commands.lazy import CommandError
-from agent_server.provider_choice import ProviderChoice, ProviderChoiceError, choose_provider
+from agent_server.provider_choice import ProviderChoice, choose_provider
 from agent_server.settings import Settings, SettingsError, load_settings, variable_of
+from providers.registry import ProviderConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LONGEST_KEY_FILE = 10_000
@@ -96,10 +96,8 @@ def server_settings(
 def provider_of(settings: Settings) -> ProviderChoice:
     """The provider that these settings come to."""
     try:
-        return choose_provider(
-            settings, (row.name for row in entry_points(group="agent_server.providers"))
-        )
-    except ProviderChoiceError as exc:
+        return choose_provider(settings)
+    except ProviderConfigError as exc:
         raise CommandError(str(exc)) from None
 
 
