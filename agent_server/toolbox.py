@@ -1,0 +1,214 @@
+"""The tools that a turn of the agent may call, joined to the MCP servers behind them.
+
+The policy stands here, before the call, so that no model can argue with it: a workflow is executed
+only if the server's mode allows it, if the caller may, and if the newest message of the user asks
+for it. Whatever goes wrong in a call becomes its result, in words that a model can use and that
+give away nothing of the server's inside.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from agent_server.log_config import get_logger
+from agent_server.tool_arguments import ArgumentsError, read_arguments
+from agent_server.tool_results import result_text
+from agent_server.workflow_run import WorkflowRun
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.catalogue import Tool
+from mcp_bridge.results import ToolResult
+from providers.chat_request import ToolCall, ToolSpec
+from streaming.errors import BridgeError, BridgeTimeoutError, BridgeUnavailableError
+from streaming.events import AgentToolCalled, AgentToolReturned, Event, JsonObject
+
+EXECUTE_TOOL = "execute_workflow"
+T = TypeVar("T")
+WorkflowMode = Literal["run", "plan"]
+Emit = Callable[[Event], Awaitable[None]]
+
+_CLOSE_SECONDS = 10.0
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCaller:
+    """Whose request the agent answers, and what it may do for them.
+
+    `owner` is whom the runs belong to. `may_not_execute` is empty, or says why no workflow may be
+    executed and which setting or scope would allow it. A detached run outlives its request.
+    """
+
+    owner: str
+    may_not_execute: str = ""
+    detached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolboxLimits:
+    """Seconds and characters that a tool may take.
+
+    `resume_seconds` is how long a backend that died may stay away before its run is given up.
+    """
+
+    call_timeout_seconds: float = 120.0
+    resume_seconds: float = 60.0
+    max_result_characters: int = 32_000
+
+
+class Toolbox:
+    """All tools of one server process, and what may be done with them."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        *,
+        workflow_mode: WorkflowMode = "run",
+        limits: ToolboxLimits | None = None,
+    ) -> None:
+        self._bridge = bridge
+        self._workflow_mode = workflow_mode
+        self._limits = limits or ToolboxLimits()
+        self._background: set[asyncio.Task[object]] = set()
+
+    @property
+    def workflow_mode(self) -> WorkflowMode:
+        """The most that the agent may do."""
+        return self._workflow_mode
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The tools as a model is told of them."""
+        return tuple(
+            ToolSpec(tool.name, tool.description, tool.input_schema, strict=False)
+            for tool in self._bridge.tools()
+        )
+
+    def may_not_execute(self, caller: AgentCaller, *, run_is_asked: bool) -> str:
+        """Why a workflow may not be executed now, for a model to pass on; empty if it may."""
+        if self._workflow_mode == "plan":
+            return (
+                "This server plans workflows and does not execute them: "
+                "AGENT_SERVER_WORKFLOW_MODE is plan. Show the workflow and its plan."
+            )
+        if caller.may_not_execute:
+            return f"{caller.may_not_execute} Show the workflow and its plan, and say so."
+        if not run_is_asked:
+            return (
+                "The newest message of the user does not ask to run anything, so nothing was "
+                'executed. Show the workflow and ask whether to run it ("run it" does).'
+            )
+        return ""
+
+    async def call(
+        self, call: ToolCall, caller: AgentCaller, *, run_is_asked: bool, emit: Emit
+    ) -> AgentToolReturned:
+        """Call a tool and give its result, whatever it is; its events go to `emit` meanwhile."""
+        tools = {tool.name: tool for tool in self._bridge.tools()}
+        tool = tools.get(call.name)
+        if tool is None:
+            known = ", ".join(sorted(tools)) or "none"
+            return await self._refuse(call, {}, f"No tool {call.name!r}. Tools: {known}.", emit)
+        try:
+            arguments = read_arguments(call.arguments, tool.input_schema)
+        except ArgumentsError as exc:
+            return await self._refuse(call, {}, str(exc), emit)
+        executes = tool.is_own and tool.server_tool == EXECUTE_TOOL
+        if executes and (reason := self.may_not_execute(caller, run_is_asked=run_is_asked)):
+            return await self._refuse(call, arguments, reason, emit)
+        await emit(AgentToolCalled(call.call_id, call.name, arguments))
+        result = await self._result(tool, arguments, caller, emit if executes else None)
+        text = result_text(result.text, result.structured, self._limits.max_result_characters)
+        returned = AgentToolReturned(
+            call.call_id, call.name, text, result.structured, result.is_error
+        )
+        await emit(returned)
+        return returned
+
+    async def aclose(self) -> None:
+        """Wait for the cancels that are under way, for 10 s at the most."""
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+
+    async def _refuse(
+        self, call: ToolCall, arguments: JsonObject, reason: str, emit: Emit
+    ) -> AgentToolReturned:
+        await emit(AgentToolCalled(call.call_id, call.name, arguments))
+        returned = AgentToolReturned(call.call_id, call.name, reason, is_error=True)
+        await emit(returned)
+        return returned
+
+    async def _result(
+        self, tool: Tool, arguments: JsonObject, caller: AgentCaller, emit: Emit | None
+    ) -> ToolResult:
+        try:
+            if emit is not None:
+                return await self._execute(tool.server, arguments, caller, emit)
+            return await self._bridge.call(
+                tool.name,
+                arguments,
+                owner=caller.owner,
+                timeout_seconds=self._limits.call_timeout_seconds,
+            )
+        except BridgeError as exc:
+            log.warning("Tool call failed", tool=tool.name, error=exc.message, code=exc.code)
+            return ToolResult(_in_words(tool.name, exc), None, is_error=True)
+
+    async def _execute(
+        self, server: str, arguments: JsonObject, caller: AgentCaller, emit: Emit
+    ) -> ToolResult:
+        run = WorkflowRun(
+            self._bridge,
+            server,
+            str(uuid.uuid4()),
+            caller.owner,
+            resume_seconds=self._limits.resume_seconds,
+        )
+        starting = self._in_background(run.start(arguments))
+        try:
+            started = await asyncio.shield(starting)
+            if started.is_error:
+                return started
+            log.info("Execution started", run_id=run.run_id, detached=caller.detached)
+            result = await run.follow(emit)
+        except asyncio.CancelledError:
+            if not caller.detached:
+                self._in_background(_give_up(run, starting))
+            raise
+        except BridgeError as exc:
+            log.warning("Execution lost from sight", run_id=run.run_id, error=exc.message)
+            return ToolResult(_lost(run.run_id), {"run_id": run.run_id}, is_error=True)
+        status = (result.structured or {}).get("status")
+        log.info("Execution finished", run_id=run.run_id, status=status)
+        return result
+
+    def _in_background(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+async def _give_up(run: WorkflowRun, starting: asyncio.Task[ToolResult]) -> None:
+    """Cancel a run whose caller has gone; one that is just starting is first let start."""
+    await asyncio.gather(starting, return_exceptions=True)
+    await run.cancel()
+    log.info("Execution cancelled: its caller has gone", run_id=run.run_id)
+
+
+def _lost(run_id: str) -> str:
+    return (
+        f"The workflow backend does not answer. Run {run_id} may have begun; if so, it goes on "
+        "when the backend is back. Do not start it again: tell the user its id."
+    )
+
+
+def _in_words(tool: str, error: BridgeError) -> str:
+    if isinstance(error, BridgeTimeoutError):
+        return f"{tool} did not answer in time. It may have done its work all the same."
+    if isinstance(error, BridgeUnavailableError):
+        return f"{tool} is not available now: its server is away. The call may have run."
+    return f"{tool} failed: its server answered something unusable. The call may have run."
