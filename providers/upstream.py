@@ -264,7 +264,7 @@ class Upstream:
             raise _timed_out(call, "connect") from exc
         except TimeoutError as exc:
             raise _timed_out(call, "total" if deadline <= limit else "first_byte") from exc
-        except (aiohttp.ClientError, OSError) as exc:
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _failed(call, exc) from exc
         retry_after = retry_after_seconds(response.headers, self._now())
         return UpstreamAnswer(
@@ -349,6 +349,7 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]
         "the base URL is not a valid http(s) URL",
         False,
     ),
+    (ValueError, "the base URL or the key holds what no HTTP request can", False),
     (aiohttp.ClientConnectorDNSError, "the host name could not be resolved", True),
     (
         (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
