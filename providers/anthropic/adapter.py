@@ -70,11 +70,13 @@ class AnthropicProvider(Provider):
             )
         body = orjson.dumps(translated.body)
         async with await self._ask("/messages", body=body, betas=translated.betas) as answer:
-            if answer.media_type != "text/event-stream":
-                for event in message_to_events(await answer.body(), self.name):
+            head = await _head(answer)
+            # Not every server between names the content type of a stream; a message is an object.
+            if head.lstrip().startswith(b"{"):
+                for event in message_to_events(head + await answer.body(), self.name):
                     yield event
                 return
-            async with contextlib.aclosing(self._streamed(answer)) as events:
+            async with contextlib.aclosing(self._streamed(head, answer)) as events:
                 async for event in events:
                     yield event
 
@@ -146,16 +148,18 @@ class AnthropicProvider(Provider):
             secrets=(self._api_key,) if self._api_key else (),
         )
 
-    async def _streamed(self, answer: UpstreamAnswer) -> AsyncGenerator[Event, None]:
+    async def _streamed(self, head: bytes, answer: UpstreamAnswer) -> AsyncGenerator[Event, None]:
         decoder = SSEDecoder()
         reader = AnswerReader(self.name)
-        while chunk := await answer.read():
+        chunk = head
+        while chunk:
             for frame in decoder.feed(chunk):
                 for event in reader.read(frame.data):
                     yield event
             if reader.is_finished:
                 await answer.drain()
                 return
+            chunk = await answer.read()
         for frame in decoder.flush():
             for event in reader.read(frame.data):
                 yield event
@@ -178,6 +182,14 @@ class AnthropicProvider(Provider):
         for model in data if isinstance(data, list) else ():
             if isinstance(model, dict) and isinstance(model_id := model.get("id"), str):
                 yield ModelInfo(model_id, self.name, _unix_seconds(model.get("created_at")))
+
+
+async def _head(answer: UpstreamAnswer) -> bytes:
+    """The first bytes of an answer, so many that one is no white space, if it has one."""
+    head = await answer.read()
+    while head.isspace() and (more := await answer.read()):
+        head += more
+    return head
 
 
 def _unix_seconds(time: object) -> int:

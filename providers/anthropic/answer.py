@@ -112,8 +112,14 @@ class AnswerReader:
         """Say that the stream has ended.
 
         Raises:
+            UpstreamProtocolError: it was no stream of this format.
             UpstreamConnectionError: it ended before the answer was complete.
         """
+        if not self._is_started:
+            raise UpstreamProtocolError(
+                f"{self._provider} answered without a message; check its base URL",
+                provider=self._provider,
+            )
         if not self._is_finished:
             raise UpstreamConnectionError(
                 f"{self._provider} ended its stream before the answer was complete",

@@ -81,7 +81,9 @@ def chat_to_messages(request: ChatRequest) -> MessagesRequest:
     dropped = list(conversation.dropped)
     body: JsonObject = {
         "model": request.model,
-        "max_tokens": request.max_tokens or traits.default_max_tokens,
+        "max_tokens": traits.default_max_tokens
+        if request.max_tokens is None
+        else request.max_tokens,
         "messages": cast("JsonValue", conversation.messages),
         "stream": request.stream,
     }

@@ -36,6 +36,7 @@ from streaming.events import (
     TextDelta,
     ToolCallEnded,
 )
+from tests.recordings import WIRE, needs_recordings
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "anthropic"
 KEY = "sk-ant-test-key-of-nobody"
@@ -292,6 +293,15 @@ async def test_a_stream_without_its_last_blank_line_is_whole(
     assert isinstance((await events_of(provider))[-1], Finished)
 
 
+async def test_the_first_byte_tells_a_message_from_a_stream(
+    service: Service, provider: AnthropicProvider
+) -> None:
+    message = (DATA / "message.json").read_bytes()
+    service.answers = [sse(b" \n" + message), sse(b"\n" + (DATA / "text.sse").read_bytes())]
+    assert (await events_of(provider))[0] == Started("msg_01Whole", "claude-haiku-4-5-20251001")
+    assert (await events_of(provider))[0] == Started("msg_01Fixture", "claude-sonnet-5")
+
+
 async def test_a_page_of_a_proxy_is_a_protocol_error(
     service: Service, provider: AnthropicProvider
 ) -> None:
@@ -300,7 +310,7 @@ async def test_a_page_of_a_proxy_is_a_protocol_error(
         return web.Response(text="<html>Welcome</html>", content_type="text/html")
 
     service.answers = [page]
-    with pytest.raises(UpstreamProtocolError):
+    with pytest.raises(UpstreamProtocolError, match="check its base URL"):
         await events_of(provider)
     with pytest.raises(UpstreamProtocolError, match="list of models"):
         await provider.models()
@@ -361,6 +371,17 @@ async def test_models_are_read_page_by_page(service: Service, provider: Anthropi
         "/v1/models?limit=1000&after_id=b",
     ]
     assert service.requests[0].headers["x-api-key"] == KEY
+
+
+@needs_recordings
+async def test_the_recorded_models_are_listed(
+    service: Service, provider: AnthropicProvider
+) -> None:
+    page = orjson.loads((WIRE / "anthropic/models-json-text-01/response.body").read_bytes())
+    service.answers = [json(page)]
+    infos = await provider.models()
+    assert [info.model_id for info in infos] == [model["id"] for model in page["data"]]
+    assert all(info.created > 1_700_000_000 for info in infos)
 
 
 async def test_a_list_of_models_without_an_end_is_given_up(
