@@ -51,7 +51,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._exited = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
         self._fault = ""
-        self._was_killed = False
+        self._was_asked_to_end = False
         self._is_dead = False
         self._is_at_end = False
         self._is_paused = False
@@ -89,7 +89,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """What is known of why the child ended, for people; masked."""
         words = [self._fault] if self._fault else []
         code = self._transport.get_returncode()
-        if code is not None and not self._was_killed:
+        if code is not None and not self._was_asked_to_end:
             words.append(f"exit code {code}" if code >= 0 else f"killed by signal {-code}")
         if self.stderr.last_line:
             words.append(f"last words: {self.stderr.last_line}")
@@ -141,10 +141,11 @@ class ChildProcess(asyncio.SubprocessProtocol):
 
     async def _end(self) -> None:
         pacing = self._spec.pacing
+        self._was_asked_to_end = not self._is_dead
         self._resume_reading()
         self._stdin.close()
         if self._fault or not await self._has_exited(pacing.stdin_grace_seconds):
-            self._was_killed = True
+            self._was_asked_to_end = True
             self._group.send(signal.SIGTERM)
             if not await self._has_exited(pacing.term_grace_seconds):
                 self._group.send(signal.SIGKILL)

@@ -62,11 +62,16 @@ class Connection:
         self._client = client
         self._child = child
         self._on_doubt = on_doubt
+        self._is_over = False
 
     @property
     def is_closed(self) -> bool:
-        """Whether the server's process is known to be gone; of a URL that cannot be told."""
-        return self._child is not None and self._child.is_dead
+        """Whether the session is over or the server's process gone; a URL's end shows in calls."""
+        return self._is_over or (self._child is not None and self._child.is_dead)
+
+    def close(self) -> None:
+        """Know, before anything is torn down, that from now on failures are of our own making."""
+        self._is_over = True
 
     @property
     def bytes_received(self) -> int:
@@ -227,7 +232,11 @@ async def open_connection(
         cache=None,
     )
     async with client:
-        yield Connection(spec, client, child, on_doubt)
+        connection = Connection(spec, client, child, on_doubt)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 @asynccontextmanager

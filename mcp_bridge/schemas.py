@@ -46,6 +46,8 @@ _SCHEMA: Final = frozenset(
         "additionalItems",
     }
 )
+# Here an empty schema says what no keyword says as well, and some servers refuse the former.
+_OPEN: Final = frozenset({"additionalProperties", "items", "unevaluatedProperties"})
 _SCHEMA_LIST: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems", "items"})
 _SCHEMA_MAP: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 
@@ -90,26 +92,24 @@ class _Cleaner:
             beside = {k: v for k, v in schema.items() if k not in {"$ref", "$dynamicRef"}}
             return self.clean({**self._resolve(ref), **beside}, (*open_refs, ref), depth + 1)
         return {
-            key: cleaned
+            key: self._clean_keyword(key, value, open_refs, depth)
             for key, value in schema.items()
-            if key not in _DROPPED
-            and (cleaned := self._clean_keyword(key, value, open_refs, depth)) is not None
+            if key not in _DROPPED and not (key in _OPEN and value == {})
         }
 
     def _clean_keyword(
         self, key: str, value: JsonValue, open_refs: tuple[str, ...], depth: int
     ) -> JsonValue:
         if key in _SCHEMA and isinstance(value, dict):
-            # An empty schema means "anything", as no keyword does; some servers refuse the former.
-            return self.clean(value, open_refs, depth + 1) if value else None
+            return self.clean(value, open_refs, depth + 1)
         if key in _SCHEMA_LIST and isinstance(value, list):
             return [self._clean_member(member, open_refs, depth) for member in value]
         if key in _SCHEMA_MAP and isinstance(value, dict):
             return {
                 name: self._clean_member(member, open_refs, depth) for name, member in value.items()
             }
-        if key == "description":
-            return shorten(clean_text(value), MAX_DESCRIPTION) if isinstance(value, str) else None
+        if key == "description" and isinstance(value, str):
+            return shorten(clean_text(value), MAX_DESCRIPTION)
         return value
 
     def _clean_member(self, member: JsonValue, open_refs: tuple[str, ...], depth: int) -> JsonValue:

@@ -109,6 +109,7 @@ class Supervisor:
     def start(self) -> None:
         """Start the owner task; the server becomes ready later."""
         if self._owner is None:
+            self._set_state("starting")
             self._owner = asyncio.create_task(self._own(), name=f"mcp server {self.spec.name}")
 
     async def stop(self, grace_seconds: float) -> None:

@@ -1,7 +1,6 @@
 """The child server of the tests: MCP by hand over stdio, well-behaved or not, as its arguments say.
 
-It is a plain script of the standard library, so that it starts in milliseconds. With `--sdk` or
-`--http FD` it is a server of the MCP SDK instead, over stdio or over HTTP on an inherited socket.
+It is a plain script of the standard library, so that it starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mcp.server import MCPServer
 
 MODERN = "2026-07-28"
 
@@ -45,6 +41,7 @@ class HandmadeServer:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.is_modern = options.era == "modern"
+        self.is_deaf = options.ignore_unknown
         self.cancelled: list[Any] = []
         self.held: list[Any] = []
         self.request: dict[str, Any] = {}
@@ -56,6 +53,7 @@ class HandmadeServer:
         return [{"name": name, "description": name, "inputSchema": schema} for name in names]
 
     def serve(self) -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: self.tool_release())
         for line in sys.stdin:
             message = json.loads(line)
             if message.get("method") == "notifications/cancelled":
@@ -73,6 +71,8 @@ class HandmadeServer:
         if self.is_modern:
             methods["server/discover"] = self.discover
         method = methods.get(message["method"])
+        if method is None and self.is_deaf:
+            return
         if method is None:
             error = {"code": -32601, "message": "Method not found"}
             write({"id": message["id"], "error": error})
@@ -112,7 +112,7 @@ class HandmadeServer:
         return text_result(json.dumps(meta))
 
     def tool_environment(self, *_: Any) -> dict[str, Any]:
-        return text_result(json.dumps({"env": dict(os.environ), "cwd": str(Path.cwd())}))
+        return text_result(json.dumps({"env": dict(os.environ), "cwd": str(Path.cwd())}))  # noqa: TID251
 
     def tool_raw(self, arguments: dict[str, Any], _: Any) -> dict[str, Any]:
         result: dict[str, Any] = arguments["result"]
@@ -121,8 +121,11 @@ class HandmadeServer:
     def tool_error(self, arguments: dict[str, Any], _: Any) -> None:
         write({"id": self.request["id"], "error": arguments})
 
-    def tool_hold(self, *_: Any) -> None:
+    def tool_hold(self, _: Any, meta: dict[str, Any]) -> None:
         self.held.append(self.request["id"])
+        if "progressToken" in meta:
+            params = {"progressToken": meta["progressToken"], "progress": 1, "message": "held"}
+            write({"method": "notifications/progress", "params": params})
 
     def tool_release(self, *_: Any) -> dict[str, Any]:
         for request in self.held:
@@ -184,76 +187,14 @@ class HandmadeServer:
         return text_result("done")
 
 
-def sdk_server() -> MCPServer:
-    import asyncio
-
-    from mcp.server import MCPServer
-    from mcp.server.mcpserver import Context
-    from mcp.server.mcpserver.exceptions import ToolError
-
-    server = MCPServer("child", log_level="ERROR")
-    waiting = asyncio.Event()
-    seen: list[str] = []
-
-    @server.tool()
-    async def echo(text: str, times: int = 1) -> str:
-        """Repeat a text."""
-        return text * times
-
-    @server.tool()
-    async def run(events: int, context: Context) -> dict[str, int]:
-        """Report so many events."""
-        for number in range(1, events + 1):
-            event = {"type": "step_running", "seq": number}
-            await context.report_progress(number, None, json.dumps(event))
-        return {"events": events}
-
-    @server.tool()
-    async def wait(label: str, context: Context) -> str:
-        """Wait until cancelled."""
-        waiting.set()
-        await context.report_progress(1, None, "waiting")
-        try:
-            await asyncio.Event().wait()
-        finally:
-            seen.append(label)
-        return label
-
-    @server.tool()
-    async def cancelled() -> list[str]:
-        """The labels of the waits that were cancelled."""
-        return seen
-
-    @server.tool()
-    async def fail() -> str:
-        """Fail with words for the model."""
-        raise ToolError("the disk is full")
-
-    @server.tool()
-    async def die() -> str:
-        """End the whole process."""
-        os._exit(3)
-
-    return server
-
-
-def serve_http(fd: int) -> None:
-    import uvicorn
-
-    app = sdk_server().streamable_http_app()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    server.run(sockets=[socket.socket(fileno=fd)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--era", default="legacy")
     parser.add_argument("--tools")
-    parser.add_argument("--sdk", action="store_true")
-    parser.add_argument("--http", type=int)
     parser.add_argument("--exit-at-start", type=int)
     parser.add_argument("--crash-once", help="a file: crash at start if it does not exist yet")
     parser.add_argument("--words", default="")
+    parser.add_argument("--ignore-unknown", action="store_true", help="as very old servers do")
     parser.add_argument("--silent", action="store_true")
     parser.add_argument("--banner", type=int, default=0)
     parser.add_argument("--ignore-end-of-input", action="store_true")
@@ -271,12 +212,6 @@ def main() -> None:
         sys.exit(options.exit_at_start)
     if options.silent:
         sys.stdin.read()
-        return
-    if options.http is not None:
-        serve_http(options.http)
-        return
-    if options.sdk:
-        sdk_server().run("stdio")
         return
     for _ in range(options.banner):
         write_line("Welcome!")
