@@ -3,9 +3,23 @@
 This is the one module outside the backend that reads workflow definitions.
 """
 
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from agent_server.commands.lazy import LazyGroup
+from agent_server.commands.workflow_file import (
+    file_argument,
+    inputs_option,
+    read_inputs,
+    read_workflow,
+)
+
+if TYPE_CHECKING:
+    from workflow_backend.definition import Checked
 
 _COMMANDS = "agent_server.commands"
 
@@ -26,6 +40,67 @@ _COMMANDS = "agent_server.commands"
 @click.version_option(package_name="agent-server")
 def main() -> None:
     """An OpenAI-compatible LLM gateway and workflow agent."""
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command(short_help="Check a workflow file.")
+@file_argument
+@as_json
+def validate(*, file: Path, as_json: bool) -> None:
+    """Check the workflow in FILE. Exit code 1 means that it has faults."""
+    # What the two commands need is imported when they are called, to keep --help fast.
+    from agent_server.commands.definition_view import print_json, print_problems  # noqa: PLC0415
+
+    checked = _check(file)
+    if as_json:
+        print_json(_as_object(checked))
+    else:
+        print_problems(checked.problems, checked.warnings)
+        click.echo(f"{file}: {'valid' if checked.workflow else 'not valid'}")
+    sys.exit(0 if checked.workflow else 1)
+
+
+@main.command(short_help="Show what a workflow file would do.")
+@file_argument
+@inputs_option
+@as_json
+def plan(*, file: Path, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Show what the workflow in FILE would do, without doing it. Exit code 1: it cannot run."""
+    from agent_server.commands import definition_view as view  # noqa: PLC0415
+    from workflow_backend.definition.plan import plan as plan_of  # noqa: PLC0415
+
+    checked = _check(file)
+    if checked.workflow is None:
+        if as_json:
+            view.print_json(_as_object(checked))
+        else:
+            view.print_problems(checked.problems, checked.warnings)
+        raise SystemExit(1)
+    given = read_inputs(inputs)
+    # The server's secrets are not known here, so those that the workflow names count as there.
+    secrets = [secret.name for secret in plan_of(checked.workflow, given).secrets]
+    planned = plan_of(checked.workflow, given, secrets=secrets)
+    if as_json:
+        view.print_json(planned.model_dump(mode="json"))
+    else:
+        view.print_plan(planned.model_dump(mode="json"))
+    sys.exit(0 if planned.can_run else 1)
+
+
+def _check(file: Path) -> "Checked":
+    from workflow_backend.definition import check_definition  # noqa: PLC0415
+
+    return check_definition(read_workflow(file))
+
+
+def _as_object(checked: "Checked") -> dict[str, object]:
+    return {
+        "valid": checked.workflow is not None,
+        "problems": [asdict(problem) for problem in checked.problems],
+        "warnings": [asdict(problem) for problem in checked.warnings],
+    }
 
 
 @click.group(

@@ -31,10 +31,10 @@ INHERITED_VARIABLES = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
     "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "SYSTEMROOT",
 )  # fmt: skip
-# What the workflow backend is told, by the same names that the server reads.
+# What the workflow backend is told, by the names that the server reads.
 BACKEND_FIELDS = (
-    "data_dir", "engine", "isolation", "http_allow", "secrets_file", "log_level", "log_format",
-    "mcp_debug",
+    "data_dir", "isolation", "http_allow", "secrets_file", "max_runs", "max_steps",
+    "step_timeout_seconds", "step_output_bytes",
 )  # fmt: skip
 
 
@@ -243,6 +243,18 @@ class Settings(BaseSettings):
         LocalPath | None,
         Field(description="File of the secrets that steps may name; readable by its owner alone."),
     ] = None
+    max_runs: Annotated[
+        int, Field(ge=1, le=1000, description="Workflow runs at the same time; others wait.")
+    ] = 32
+    max_steps: Annotated[
+        int, Field(ge=1, le=1000, description="Steps of all runs at the same time.")
+    ] = 16
+    step_timeout_seconds: Annotated[
+        Seconds, Field(description="Longest time of one attempt at a step.")
+    ] = 3600.0
+    step_output_bytes: Annotated[
+        int, Field(ge=1024, description="Output of one attempt that is kept: its head and tail.")
+    ] = 256 * 1024
     mcp_config: Annotated[
         LocalPath | None,
         Field(description="JSON file of further MCP servers, in the usual `mcpServers` shape."),
@@ -315,12 +327,13 @@ class Settings(BaseSettings):
         environment = child_environment()
         for name in BACKEND_FIELDS:
             value = getattr(self, name)
-            if isinstance(value, tuple):
-                value = " ".join(value)
-            if value is not None and value != "":
-                environment[variable_of(name)] = str(value)
-        if self.api_keys and self.isolation == "auto":
-            environment[variable_of("isolation")] = "bwrap"
+            if value is not None:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                environment[variable_of(name)] = text
+        files = (self.config_file, self.mcp_config, self.secrets_file)
+        environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
+        environment[f"{PREFIX}LOG_LEVEL"] = self.log_level
+        environment[f"{PREFIX}REQUIRE_ISOLATION"] = str(bool(self.api_keys)).lower()
         return environment
 
 
@@ -351,6 +364,11 @@ def child_environment() -> dict[str, str]:
 def process_environment() -> dict[str, str]:
     """The environment as it is, for what the user's own MCP configuration names of it."""
     return dict(os.environ)  # noqa: TID251
+
+
+def named_environment() -> Mapping[str, str]:
+    """The variables that the operator's file of MCP servers may name as `${NAME}`."""
+    return os.environ  # noqa: TID251
 
 
 def unknown_variables() -> list[str]:

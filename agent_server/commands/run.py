@@ -10,21 +10,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from agent_server.commands.lazy import CommandError
 from agent_server.commands.options import client_options, settings_of, with_options
 from agent_server.commands.target import CallFailedError, client_key, running_url
+from agent_server.commands.workflow_file import file_argument, read_workflow
 from agent_server.conversation import AGENT_MODEL, Conversation, ConversationError
 from agent_server.local_server import LocalServerError, local_server
 from agent_server.settings import Settings
 from agent_server.terminal import StepView, print_answer
 
-MAX_FILE_BYTES = 1024 * 1024
 # The rule-based planner takes a workflow as it is; no model reads it and no money is spent.
 MODEL = f"{AGENT_MODEL}:offline/planner"
 
 
 @click.command(short_help="Run a workflow file and show its steps.")
-@click.argument("file", type=click.Path(path_type=Path))
+@file_argument
 @with_options(*client_options)
 def run(*, file: Path, url: str | None, data_dir: Path | None, config_file: Path | None) -> None:
     """Run the workflow in FILE (YAML or JSON) and show its steps while they happen.
@@ -40,16 +39,6 @@ def run(*, file: Path, url: str | None, data_dir: Path | None, config_file: Path
     except (ConversationError, LocalServerError) as exc:
         raise CallFailedError(str(exc)) from None
     sys.exit(0 if succeeded else 1)
-
-
-def read_workflow(file: Path) -> str:
-    """The text of a workflow file."""
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise CommandError(f"{file} is larger than {MAX_FILE_BYTES} bytes")
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CommandError(f"cannot read {file}: {exc}") from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from agent_server.commands.options import (
     with_options,
 )
 from agent_server.data_dir import DataDirError
-from agent_server.process import StartError
+from agent_server.listener import StartError
 from agent_server.process import serve as serve_until_stopped
 from agent_server.settings import Settings, unknown_variables, variable_of
 
