@@ -95,6 +95,11 @@ def step_refused(step: str, error: str) -> RunEvent:
     }
 
 
+def step_cancelled(step: str, attempt: int, error: str) -> RunEvent:
+    """`step_failed` for a step that was stopped while no attempt of it ran."""
+    return {**step_refused(step, error), "attempt": attempt, "status": "cancelled"}
+
+
 def clip(text: str, head: int, tail: int) -> str:
     """The text, or its head and tail and how much is left out between them."""
     if len(text) <= head + tail:

@@ -1,5 +1,6 @@
 """What every kind of attempt is given, and what it tells while it runs."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -32,3 +33,8 @@ class AttemptEnd:
 
 
 AttemptRunner = Callable[[AttemptContext], Awaitable[AttemptEnd]]
+
+
+def cancelled(reason: asyncio.CancelledError) -> str:
+    """What the result of a cancelled attempt says: `Task.cancel` was given the reason."""
+    return f"cancelled: {reason}" if str(reason) else "cancelled"

@@ -10,7 +10,7 @@ from typing import Literal
 
 from workflow_backend.definition.expressions import resolve_secrets
 from workflow_backend.reaper import birth_of
-from workflow_backend.steps.attempt import AttemptContext, AttemptEnd
+from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
 from workflow_backend.steps.capture import Capture
 from workflow_backend.steps.isolation import Isolation, LaunchRequest
 from workflow_backend.steps.json_output import JsonOutputError, parse_json_output
@@ -34,6 +34,7 @@ class _Ended:
 
     how: Literal["exited", "timed_out", "cancelled"]
     exit_code: int | None = None
+    error: str | None = None
 
 
 class CommandRunner:
@@ -91,9 +92,9 @@ class CommandRunner:
         except TimeoutError:
             await process.stop(limits.term_grace_seconds)
             return _Ended("timed_out")
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as reason:
             await process.stop(limits.term_grace_seconds)
-            return _Ended("cancelled")
+            return _Ended("cancelled", error=cancelled(reason))
         finally:
             await process.close()
             await capture.finish()
@@ -150,7 +151,7 @@ def _end(
         )
         return AttemptEnd("timed_out", outputs, error=error)
     if ended.how == "cancelled":
-        return AttemptEnd("cancelled", outputs, error="cancelled")
+        return AttemptEnd("cancelled", outputs, error=ended.error)
     try:
         data = files.read_output(context.limits.output_file_bytes)
         given = parse_output_file(data.decode("utf-8", "replace"))

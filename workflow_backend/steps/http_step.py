@@ -19,7 +19,7 @@ from yarl import URL
 from workflow_backend.definition.expressions import resolve_secrets
 from workflow_backend.definition.model import HttpRequest
 from workflow_backend.steps.addresses import AddressPolicy, AddressRefusedError, as_address
-from workflow_backend.steps.attempt import AttemptContext, AttemptEnd
+from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
 from workflow_backend.steps.capture import HeadAndTail
 from workflow_backend.steps.json_output import JsonOutputError, parse_json_output
 from workflow_backend.steps.run_folder import StepSetupError
@@ -54,8 +54,8 @@ class HttpRunner:
         except TimeoutError:
             error = f"timed out after {context.timeout_seconds:g} s"
             return AttemptEnd("timed_out", {"stdout": ""}, error=error)
-        except asyncio.CancelledError:
-            return AttemptEnd("cancelled", {"stdout": ""}, error="cancelled")
+        except asyncio.CancelledError as reason:
+            return AttemptEnd("cancelled", {"stdout": ""}, error=cancelled(reason))
         except (AddressRefusedError, StepSetupError) as error:
             return AttemptEnd("failed", {"stdout": ""}, error=context.masker.mask(str(error)))
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -1,0 +1,327 @@
+"""The embedded engine: one process, one SQLite file.
+
+Guarantees: a run that `start` answered survives the process; opening the engine resumes every
+unfinished run from its last recorded step, after ending what a killed engine left running; `close`
+ends the running steps' processes and leaves their runs resumable; runs and attempts at a time, and
+waiting runs, are bounded.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+from typing_extensions import override
+
+from workflow_backend.definition.model import Workflow
+from workflow_backend.engines.base import (
+    Engine,
+    Executor,
+    Page,
+    Run,
+    RunConflictError,
+    RunEvent,
+    RunFilter,
+    RunNotFoundError,
+)
+from workflow_backend.engines.journal import changes
+from workflow_backend.engines.journal.changes import Appended
+from workflow_backend.engines.journal.cursor import decode_cursor, encode_cursor
+from workflow_backend.engines.journal.definitions import Definitions
+from workflow_backend.engines.journal.feed import LiveFeed, LiveFeeds
+from workflow_backend.engines.journal.lock import JournalLock
+from workflow_backend.engines.journal.retention import Retention, RetentionKeeper
+from workflow_backend.engines.journal.rows import (
+    RunRow,
+    decode_result,
+    encode_workflow,
+    now,
+    steps_of,
+)
+from workflow_backend.engines.journal.scheduler import RunScheduler
+from workflow_backend.engines.journal.store import JournalStore
+from workflow_backend.interpreter import INTERPRETER_VERSION
+from workflow_backend.reaper import birth_of, kill_group, kill_marked
+from workflow_backend.steps.run_folder import run_folder
+
+MAX_PAGE_RUNS = 200
+
+
+class EngineClosedError(Exception):
+    """The engine is closed or closing; unfinished runs go on when it is opened again."""
+
+
+class EngineBusyError(Exception):
+    """As many runs wait as may; try again when some have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """Where the journal is and what it may hold at a time. `owner_url`: the server's own URL."""
+
+    data_dir: Path
+    owner_url: str = ""
+    max_running_runs: int = 64
+    max_running_attempts: int = 64
+    max_waiting_runs: int = 10_000
+    cancel_wait_seconds: float = 10.0
+    retention: Retention = field(default_factory=Retention)
+
+
+class JournalEngine(Engine):
+    """The engine on one data folder: `open` (or `async with`), use, `close`."""
+
+    def __init__(self, settings: JournalSettings, executor: Executor) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._lock = JournalLock(settings.data_dir)
+        self._feeds = LiveFeeds()
+        self._store = JournalStore(settings.data_dir, self._publish)
+        self._definitions = Definitions(self._store)
+        self._keeper = RetentionKeeper(settings.retention, self._store, settings.data_dir)
+        self._scheduler = RunScheduler(
+            self._store,
+            executor,
+            self._definitions,
+            self._feeds,
+            max_runs=settings.max_running_runs,
+            max_attempts=settings.max_running_attempts,
+            on_finished=self._keeper.run_finished,
+        )
+        self._starting: set[asyncio.Task[tuple[RunRow, bool]]] = set()
+        self._keeping: asyncio.Task[None] | None = None
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        """The open engine."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    async def open(self) -> None:
+        """Take the lock, open the file, end left-over processes, resume unfinished runs.
+
+        Raises:
+            JournalLockedError: Another process has the journal open.
+            JournalVersionError: The file is newer than this program.
+            JournalBrokenError: The file is no journal, or damaged.
+            IsolationError: The executor cannot isolate steps as it was told to.
+        """
+        self._settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire(self._settings.owner_url)
+        try:
+            await self._store.open()
+            await self._end_left_over()
+            await self._executor.open()
+            for row in await self._store.unfinished():
+                self._scheduler.submit(row)
+        except BaseException:
+            await self._release()
+            raise
+        self._keeping = asyncio.create_task(self._keeper.run())
+        self._is_open = True
+
+    async def close(self) -> None:
+        """End the steps that run, keep their runs for the next `open`, write all, unlock."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._starting:
+            await asyncio.wait(self._starting)
+        await self._release()
+
+    @override
+    async def start(
+        self, run_id: str, workflow: Workflow, inputs: Mapping[str, object], owner: str
+    ) -> Run:
+        """Begin a run; idempotent by `run_id` for the same owner and definition.
+
+        `inputs` are complete and valid (`definition.validate_inputs`).
+
+        Raises:
+            RunConflictError: The id is taken by another owner's run or another definition.
+            EngineBusyError: Too many runs wait already.
+            EngineClosedError: The engine is not open.
+            ValueError: The run id cannot be the name of a folder.
+        """
+        self._require_open()
+        run_folder(self._settings.data_dir, run_id)
+        if self._scheduler.waiting_count >= self._settings.max_waiting_runs:
+            raise EngineBusyError(
+                f"{self._settings.max_waiting_runs} runs are waiting; try again when some have"
+                " ended"
+            )
+        digest, body = encode_workflow(workflow)
+        row = RunRow(
+            id=0,
+            run_id=run_id,
+            owner=owner,
+            workflow=workflow.name,
+            definition=digest,
+            interpreter=INTERPRETER_VERSION,
+            status="queued",
+            inputs=orjson.dumps(dict(inputs)),
+            outputs=b"{}",
+            error=None,
+            cancel_reason=None,
+            created_at=now(),
+            started_at=None,
+            finished_at=None,
+            last_seq=0,
+        )
+        self._definitions.keep(digest, workflow)
+        # In a task of its own: a caller that goes away leaves no run that nobody interprets.
+        task = asyncio.create_task(self._insert(row, body))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        found, was_added = await asyncio.shield(task)
+        if was_added:
+            return found.to_run(steps_of([step.name for step in workflow.steps], ()))
+        if found.owner != owner or found.definition != digest:
+            raise RunConflictError(
+                f"the run id {run_id!r} is taken by another run; choose another, or leave it out"
+            )
+        return await self.get(run_id, owner)
+
+    @override
+    async def cancel(self, run_id: str, owner: str, reason: str) -> Run:
+        """Cancel a run and wait, for a bounded time, until it has ended."""
+        self._require_open()
+        row = await self._find(run_id, owner)
+        if row.finished_at is None:
+            written = await self._store.put(changes.request_cancel(row.id, reason))
+            ending = self._scheduler.cancel(row.id, reason)
+            await written
+            if ending is not None:
+                await asyncio.wait([ending], timeout=self._settings.cancel_wait_seconds)
+        return await self.get(run_id, owner)
+
+    @override
+    async def get(self, run_id: str, owner: str) -> Run:
+        self._require_open()
+        row = await self._find(run_id, owner)
+        workflow = await self._definitions.get(row.definition)
+        names = [step.name for step in workflow.steps]
+        return row.to_run(steps_of(names, await self._store.step_events(row.id)))
+
+    async def step_outputs(self, run_id: str, owner: str, step: str) -> Mapping[str, object]:
+        """All recorded outputs of the step's last ended attempt; empty if none has ended.
+
+        Events and `get` carry only head and tail of long ones.
+        """
+        self._require_open()
+        row = await self._find(run_id, owner)
+        # `#` sorts before the digits of the attempt, `$` right after it.
+        records = await self._store.record_like(row.id, f"{step}#", f"{step}$")
+        results = {
+            int(number): value
+            for key, value in records
+            if (number := key.rpartition("#")[2]).isdecimal()
+        }
+        return decode_result(results[max(results)]).outputs if results else {}
+
+    @override
+    async def list(self, run_filter: RunFilter, cursor: str | None = None) -> Page:
+        """Runs of the owner, newest first, without their inputs, outputs and steps.
+
+        Raises:
+            InvalidCursorError: The cursor is none of this engine's.
+        """
+        self._require_open()
+        before = decode_cursor(cursor) if cursor else None
+        limit = max(1, min(run_filter.limit, MAX_PAGE_RUNS))
+        rows = await self._store.page(run_filter, before, limit + 1)
+        has_more = len(rows) > limit
+        rows = rows[:limit]
+        return Page(
+            tuple(row.to_run(brief=True) for row in rows),
+            encode_cursor(rows[-1].id) if has_more else None,
+        )
+
+    @override
+    async def events(
+        self, run_id: str, owner: str, after_seq: int = 0
+    ) -> AsyncGenerator[RunEvent, None]:
+        """The events after `after_seq`, in order, without gaps, until the run has ended.
+
+        Raises:
+            EngineClosedError: The engine was closed before the run ended.
+        """
+        self._require_open()
+        row = await self._find(run_id, owner)
+        feed = self._feeds.get(row.id)
+        while True:
+            found = await self._events_after(row.id, feed, after_seq)
+            for event in found:
+                yield event
+                after_seq = int(str(event["seq"]))
+                if event["type"] == "workflow_complete":
+                    return
+            if not found:
+                if feed is None:
+                    return
+                await feed.wait(after_seq)
+
+    async def _events_after(
+        self, run: int, feed: LiveFeed | None, after_seq: int
+    ) -> Sequence[RunEvent]:
+        """The next events: from memory if they are there, else from the store."""
+        recent = feed.after(after_seq) if feed is not None else None
+        return await self._store.events(run, after_seq) if recent is None else recent
+
+    async def _insert(self, row: RunRow, body: bytes) -> tuple[RunRow, bool]:
+        """Record the run; if it is new, let it be interpreted."""
+        found, was_added = await (await self._store.put(changes.insert_run(row, body)))
+        if was_added:
+            self._scheduler.submit(found)
+        return found, was_added
+
+    async def _end_left_over(self) -> None:
+        """End the processes that a killed engine noted and its reaper did not end."""
+        groups = await self._store.process_groups()
+        for group in groups:
+            # A group that has lost its leader cannot be told from a later one with the same id.
+            if group.birth is not None and group.birth == birth_of(group.pgid):
+                kill_group(group.pgid)
+        if groups:
+            await asyncio.to_thread(kill_marked, [group.mark for group in groups])
+            await (await self._store.put(changes.clear_groups()))
+
+    async def _release(self) -> None:
+        """Give back all that `open` took, in the reverse order."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeping
+            self._keeping = None
+        await self._scheduler.close()
+        await self._executor.close()
+        self._feeds.close_all(EngineClosedError("the engine was closed before the run ended"))
+        await self._store.close()
+        self._lock.release()
+
+    async def _find(self, run_id: str, owner: str) -> RunRow:
+        row = await self._store.find(run_id, owner)
+        if row is None:
+            raise RunNotFoundError(f"there is no run {run_id!r}")
+        return row
+
+    def _publish(self, appended: Sequence[Appended]) -> None:
+        for each in appended:
+            self._feeds.publish(each.run, each.seq, each.event)
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise EngineClosedError("the engine is closed")
