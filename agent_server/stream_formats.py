@@ -1,0 +1,129 @@
+"""Which stream format an answer has: the first rule that matches the request wins.
+
+A client rarely says what it can read, so the rules look at what is sure: the header, the shape of
+the body, and the marks that the SDKs leave on every request.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agent_server.requests.use_chat import is_ui_message_body, messages_of
+from streaming.errors import InvalidRequestError
+from streaming.events import JsonObject
+
+T = TypeVar("T")
+
+USE_CHAT_PATH = "/api/chat"
+FORMAT_HEADER = "X-Streaming-Format"
+PROGRESS_HEADER = "X-Workflow-Progress"
+DETACHED_HEADER = "X-Workflow-Detached"
+
+# The User-Agent of AI SDK providers: `ai-sdk/openai/2.0`, `ai-sdk-openai/4.0`, `ai/5.0`.
+_AI_SDK_PROVIDER = re.compile(r"ai(-sdk)?[/-]")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChoice:
+    """How to answer: in a stream of the format of this name, or in JSON where it is None.
+
+    `progress_text` None leaves it to the format whether progress is written as text;
+    `include_usage` asks for OpenAI's chunk of the usage; `detached` lets the run outlive the
+    client.
+    """
+
+    format: str | None
+    progress_text: bool | None = None
+    include_usage: bool = False
+    detached: bool = False
+
+
+def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> StreamChoice:
+    """How to answer a request to one of the two chat routes.
+
+    The names of `headers` are in lower case, or found in any case.
+
+    Raises:
+        InvalidRequestError: one of our headers has a value that we do not know; `param` names it.
+    """
+    named = _read_header(headers, FORMAT_HEADER, _HEADER_FORMATS)
+    if named is not None:
+        name = named(headers, body)
+    elif path == USE_CHAT_PATH:
+        name = _use_chat_format(body)
+    else:
+        name = "openai-sse"
+    wanted = _wants_stream(headers, body)
+    if wanted is None:
+        wanted = name in _STREAMS_UNLESS_REFUSED
+    options = body.get("stream_options")
+    return StreamChoice(
+        name if wanted else None,
+        _read_header(headers, PROGRESS_HEADER, {"none": False, "text": True}),
+        isinstance(options, dict) and options.get("include_usage") is True,
+        bool(_read_header(headers, DETACHED_HEADER, {"true": True, "false": False})),
+    )
+
+
+def _read_header(headers: Mapping[str, str], header: str, values: Mapping[str, T]) -> T | None:
+    given = headers.get(header.lower())
+    if given is None:
+        return None
+    value = given.strip().lower()
+    if value not in values:
+        raise InvalidRequestError(
+            f"The header {header} must be one of {', '.join(values)}, not {given[:80]!r}.",
+            param=header,
+        )
+    return values[value]
+
+
+def _wants_stream(headers: Mapping[str, str], body: JsonObject) -> bool | None:
+    """What the caller says about streaming, None where nothing is said."""
+    stream = body.get("stream")
+    if stream is not None:
+        return stream is True
+    accept = headers.get("accept", "")
+    types = {item.partition(";")[0].strip().lower() for item in accept.split(",")}
+    # No SDK sends such an Accept; people with curl do.
+    if "text/event-stream" in types and not types & {"application/json", "*/*"}:
+        return True
+    return None
+
+
+def _vercel_format(headers: Mapping[str, str], body: JsonObject) -> str:
+    """What `vercel` means for this client: no one text serves all of them."""
+    if "x-stainless-lang" in headers:
+        return "sse-inline"
+    if is_ui_message_body(body):
+        return "ui-v1"
+    has_parts = any("parts" in message for message in messages_of(body))
+    if has_parts or (body.get("model") is None and body.get("stream") is None):
+        return "data-v1"
+    if _AI_SDK_PROVIDER.match(headers.get("user-agent", "")):
+        return "openai-sse"
+    return "vercel"
+
+
+def _use_chat_format(body: JsonObject) -> str:
+    return "ui-v1" if is_ui_message_body(body) else "data-v1"
+
+
+def _always(name: str) -> Callable[[Mapping[str, str], JsonObject], str]:
+    return lambda _headers, _body: name
+
+
+# What the header may say: the documented names, then the exact ones.
+_HEADER_FORMATS: Mapping[str, Callable[[Mapping[str, str], JsonObject], str]] = {
+    "sse": _always("openai-sse"),
+    "vercel": _vercel_format,
+    "sse-inline": _always("sse-inline"),
+    "vercel-data": _always("data-v1"),
+    "vercel-ui": _always("ui-v1"),
+    "openai-sse": _always("openai-sse"),
+    "data-v1": _always("data-v1"),
+    "ui-v1": _always("ui-v1"),
+}
+# Clients of these formats know nothing but streams, and most do not ask for one.
+_STREAMS_UNLESS_REFUSED = frozenset({"vercel", "data-v1", "ui-v1"})
