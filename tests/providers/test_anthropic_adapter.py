@@ -347,9 +347,20 @@ async def test_closing_the_answer_ends_the_request(
 async def test_a_connection_is_used_again_after_a_stream(
     service: Service, provider: AnthropicProvider
 ) -> None:
-    service.answers = [stream("text")]
+    is_read = asyncio.Event()
+
+    async def ends_late(request: web.Request) -> web.StreamResponse:
+        answer = await stream("text")(request)
+        await is_read.wait()
+        return answer
+
+    service.answers = [ends_late]
     for _ in range(3):
-        await events_of(provider)
+        is_read.clear()
+        async with aclosing(provider.chat(HELLO)) as answer:
+            async for event in answer:
+                if isinstance(event, Finished):
+                    is_read.set()
     assert len(service.connections) == 1
 
 
