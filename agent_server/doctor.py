@@ -4,7 +4,6 @@ Every check is a function from the settings to findings; `LOCAL_CHECKS` lists th
 machine alone. Nothing is changed but for a file that is written and taken away again.
 """
 
-import json
 import re
 import shutil
 import stat
@@ -19,17 +18,14 @@ from typing import Literal, TypeAlias
 
 from agent_server.data_dir import LOCK_NAME, owner_of
 from agent_server.listener import StartError, bind
-from agent_server.provider_choice import choose_provider
+from agent_server.mcp_servers import McpConfigError, mcp_servers
+from agent_server.provider_choice import ProviderChoiceError, choose_provider
 from agent_server.settings import (
     Settings,
     child_environment,
-    process_environment,
     unknown_variables,
     variable_of,
 )
-from mcp_bridge.server_config import read_mcp_servers
-from mcp_bridge.server_spec import ServerSpecError
-from providers.registry import ProviderConfigError
 
 State: TypeAlias = Literal["ok", "note", "broken"]
 Check: TypeAlias = Callable[[Settings], "Iterator[Finding]"]
@@ -80,7 +76,7 @@ def check_provider(settings: Settings) -> Iterator[Finding]:
     """Which provider it is, and whether its key is set ("Failed to initialize MCP agent")."""
     try:
         choice = choose_provider(settings)
-    except ProviderConfigError as exc:
+    except ProviderChoiceError as exc:
         yield Finding("Provider", "broken", str(exc), "mend what the line says, or use auto")
         return
     yield Finding("Provider", "ok", f"{choice.provider} ({choice.reason})")
@@ -178,21 +174,15 @@ def check_isolation(settings: Settings) -> Iterator[Finding]:
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """Whether the files that the settings name can be read."""
-    if settings.mcp_config:
-        yield _check_mcp_config(settings.mcp_config)
+    try:
+        names = [spec.name for spec in mcp_servers(settings)]
+    except McpConfigError as exc:
+        mend = 'write {"mcpServers": {"name": {"command": "...", "args": []}}}'
+        yield Finding("MCP servers", "broken", str(exc), mend)
+    else:
+        yield Finding("MCP servers", "ok", ", ".join(names))
     if settings.secrets_file:
         yield _check_secrets_file(settings.secrets_file)
-
-
-def _check_mcp_config(path: Path) -> Finding:
-    name = variable_of("mcp_config")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        servers = read_mcp_servers(document, environment=process_environment())
-    except (OSError, ValueError, ServerSpecError, AttributeError, TypeError) as exc:
-        mend = 'write {"mcpServers": {"name": {"command": ...}}}'
-        return Finding("MCP servers", "broken", f"{name}: {path}: {exc}", mend)
-    return Finding("MCP servers", "ok", f"{len(servers)} in {path}")
 
 
 def _check_secrets_file(path: Path) -> Finding:

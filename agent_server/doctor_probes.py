@@ -2,7 +2,6 @@
 
 import asyncio
 import http.client
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -12,13 +11,20 @@ import orjson
 
 from agent_server.conversation import AGENT_MODEL, Conversation, ConversationError
 from agent_server.doctor import Finding
-from agent_server.provider_choice import base_url_of, call_url, choose_provider, key_of
+from agent_server.mcp_servers import mcp_servers
+from agent_server.provider_choice import (
+    ProviderChoiceError,
+    base_url_of,
+    call_url,
+    choose_provider,
+    key_of,
+)
 from agent_server.server_client import ServerCallError, ServerClient
 from agent_server.settings import Settings, variable_of
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.server_spec import ServerSpec
 from providers.base_urls import BaseUrlError
-from providers.registry import ProviderConfigError, provider_row
+from providers.registry import provider_row
 
 PROVIDER_SECONDS = 10.0
 BACKEND_SECONDS = 30.0
@@ -40,7 +46,7 @@ def check_provider_answers(settings: Settings) -> Iterator[Finding]:
         name = choose_provider(settings).provider
         row = provider_row(name, base_url_of(settings, name))
         url = call_url(row, base_url_of(settings, name))
-    except (ProviderConfigError, BaseUrlError):
+    except (ProviderChoiceError, BaseUrlError):
         return  # the local checks say it
     if url is None:
         return
@@ -64,14 +70,8 @@ def check_provider_answers(settings: Settings) -> Iterator[Finding]:
 def check_backend(settings: Settings) -> Iterator[Finding]:
     """Whether the backend starts and lists its tools ("Failed to initialize MCP agent")."""
     with tempfile.TemporaryDirectory(prefix="agent-server-doctor-") as folder:
-        environment = {**settings.backend_environment(), variable_of("data_dir"): folder}
-        spec = ServerSpec(
-            name="workflow",
-            command=(sys.executable, "-m", "workflow_backend"),
-            env=environment,
-            is_own=True,
-        )
-        tools, said = asyncio.run(_tools_of(spec))
+        backend = mcp_servers(settings.model_copy(update={"data_dir": folder, "mcp_config": None}))
+        tools, said = asyncio.run(_tools_of(backend))
     if tools:
         yield Finding("Workflow backend", "ok", f"starts and lists {tools} tools")
     else:
@@ -156,8 +156,8 @@ def _check_model(title: str, model: str | None, listing: bytes, name: str) -> Fi
     return Finding(title, "note", f"answers, but does not list the model {model}", mend)
 
 
-async def _tools_of(spec: ServerSpec) -> tuple[int, str]:
-    bridge = Bridge([spec])
+async def _tools_of(servers: list[ServerSpec]) -> tuple[int, str]:
+    bridge = Bridge(servers)
     await bridge.start()
     try:
         await bridge.wait_ready(BACKEND_SECONDS)

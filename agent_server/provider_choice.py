@@ -15,6 +15,10 @@ KEYED_PROVIDERS = ("anthropic", "openai", "together", "groq")
 OLLAMA_PROBE_SECONDS = 0.5
 
 
+class ProviderChoiceError(Exception):
+    """The default provider is unknown or lacks what it needs; the message says how to mend it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderChoice:
     """The default provider and the reason, in words for a person."""
@@ -29,15 +33,18 @@ def choose_provider(settings: Settings) -> ProviderChoice:
     Only `auto` may ask the network, and only Ollama's address, for half a second.
 
     Raises:
-        ProviderConfigError: the name is unknown, the provider has no key, or Ollama's address is
+        ProviderChoiceError: the name is unknown, the provider has no key, or Ollama's address is
             none.
     """
     name = settings.provider.lower()
     if name == "auto":
         return _automatic(settings)
-    row = provider_row(name, base_url_of(settings, name))
+    try:
+        row = provider_row(name, base_url_of(settings, name))
+    except ProviderConfigError as exc:
+        raise ProviderChoiceError(str(exc)) from exc
     if row.needs_key and not key_of(settings, name):
-        raise ProviderConfigError(
+        raise ProviderChoiceError(
             f"no key for {name}: set {' or '.join(row.key_variables)}, or give --api-key-file"
         )
     return ProviderChoice(name, "as chosen")
@@ -70,7 +77,7 @@ def ollama_url(settings: Settings) -> str:
     try:
         url = call_url(provider_row("ollama"), base_url_of(settings, "ollama"))
     except base_urls.BaseUrlError as exc:
-        raise ProviderConfigError(f"{variable_of('ollama_host')}: {exc}") from exc
+        raise ProviderChoiceError(f"{variable_of('ollama_host')}: {exc}") from exc
     return (url or "").removesuffix("/v1")
 
 
@@ -91,7 +98,7 @@ def ollama_answers(settings: Settings, timeout_seconds: float = OLLAMA_PROBE_SEC
 
 def _automatic(settings: Settings) -> ProviderChoice:
     if settings.provider_api_key or settings.base_url:
-        raise ProviderConfigError("an --api-key or --base-url needs its --provider named")
+        raise ProviderChoiceError("an --api-key or --base-url needs its --provider named")
     for name in KEYED_PROVIDERS:
         if key_of(settings, name):
             return ProviderChoice(name, f"{variable_of(f'{name}_api_key')} is set")

@@ -361,11 +361,6 @@ def child_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in INHERITED_VARIABLES if os.environ.get(name)}  # noqa: TID251
 
 
-def process_environment() -> dict[str, str]:
-    """The environment as it is, for what the user's own MCP configuration names of it."""
-    return dict(os.environ)  # noqa: TID251
-
-
 def named_environment() -> Mapping[str, str]:
     """The variables that the operator's file of MCP servers may name as `${NAME}`."""
     return os.environ  # noqa: TID251

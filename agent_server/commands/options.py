@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from agent_server.commands.lazy import CommandError
-from agent_server.provider_choice import ProviderChoice, choose_provider
+from agent_server.provider_choice import ProviderChoice, ProviderChoiceError, choose_provider
 from agent_server.settings import Settings, SettingsError, load_settings, variable_of
-from providers.registry import ProviderConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LONGEST_KEY_FILE = 10_000
@@ -97,7 +96,7 @@ def provider_of(settings: Settings) -> ProviderChoice:
     """The provider that these settings come to."""
     try:
         return choose_provider(settings)
-    except ProviderConfigError as exc:
+    except ProviderChoiceError as exc:
         raise CommandError(str(exc)) from None
 
 

@@ -16,7 +16,9 @@ from agent_server.commands.options import (
 )
 from agent_server.data_dir import DataDirError
 from agent_server.listener import StartError
+from agent_server.mcp_servers import McpConfigError
 from agent_server.process import serve as serve_until_stopped
+from agent_server.provider_choice import ProviderChoiceError
 from agent_server.settings import Settings, unknown_variables, variable_of
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the guide's default for `kubiya mcp agent`
@@ -61,7 +63,7 @@ def start(settings: Settings) -> None:
             settings.model_copy(update={"provider": choice.provider}),
             lambda url: click.echo(f"Agent Server answers at {url} (API: {url}/v1; Ctrl-C stops)"),
         )
-    except (DataDirError, StartError) as exc:
+    except (DataDirError, McpConfigError, ProviderChoiceError, StartError) as exc:
         raise CommandError(str(exc)) from None
 
 
