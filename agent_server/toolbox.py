@@ -119,7 +119,9 @@ class Toolbox:
             return await self._refuse(call, arguments, reason, emit)
         await emit(AgentToolCalled(call.call_id, call.name, arguments))
         result = await self._result(tool, arguments, caller, emit if executes else None)
-        text = result_text(result.text, result.structured, self._limits.max_result_characters)
+        # Our own text is the object again, only longer.
+        own_text = "" if tool.is_own and result.structured is not None else result.text
+        text = result_text(own_text, result.structured, self._limits.max_result_characters)
         returned = AgentToolReturned(
             call.call_id, call.name, text, result.structured, result.is_error
         )

@@ -33,6 +33,7 @@ MAX_WAITING = 1024
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _CANCEL_SECONDS = 30.0
+_GOING_ON = ("queued", "running")
 
 log = get_logger()
 
@@ -77,16 +78,21 @@ class WorkflowRun:
         Raises:
             BridgeError: the backend stayed away for longer than `resume_seconds`.
         """
-        seen = -1
         while True:
+            seq = self._seq
             result = await self._persist(lambda: self._watch(emit))
-            if result is None:
-                continue
-            last_seq = (result.structured or {}).get("last_seq")
-            is_complete = not isinstance(last_seq, int) or self._seq >= last_seq
-            if is_complete or result.is_error or self._seq == seen:
+            if result is not None and (result.is_error or self._has_ended(result)):
                 return result
-            seen = self._seq
+            if self._seq == seq:
+                await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+
+    def _has_ended(self, result: ToolResult) -> bool:
+        """Whether the run is over and its last event was handed on; a watch may end before."""
+        state = result.structured or {}
+        last_seq = state.get("last_seq")
+        return state.get("status") not in _GOING_ON and (
+            not isinstance(last_seq, int) or self._seq >= last_seq
+        )
 
     async def cancel(self) -> None:
         """Cancel the run, waiting for a backend that is away, for 30 s at the most."""

@@ -14,7 +14,7 @@ shows the workflow and asks, and "run it" settles it.
 5. A bare yes ("yes", "go ahead", "do it") counts if the assistant's last paragraph was a question
    that has a run word in it.
 
-6. A message of over 100,000 characters orders nothing.
+6. A message of over 100,000 characters, code blocks aside, orders nothing.
 
 English, German, French, Spanish, Portuguese, Italian and Chinese are known.
 """
@@ -22,9 +22,10 @@ English, German, French, Spanish, Portuguese, Italian and Chinese are known.
 import re
 import unicodedata
 
+from providers.code_blocks import prose_of
+
 MAX_CHARACTERS = 100_000
 
-_FENCE = re.compile(r"(?ms)^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)")
 _INLINE_CODE = re.compile(r"`[^`\n]+`")
 _QUOTATION = re.compile(r"[\"“«„][^\"“”«»„\n]{1,200}[\"”»“]")
 _LIST_ITEM = re.compile(r"(?m)^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+.*$")
@@ -131,19 +132,20 @@ def asks_to_run(message: str, assistant_before: str = "") -> bool:
 
     `assistant_before` is what the assistant said last; it matters for a bare yes alone.
     """
-    if len(message) > MAX_CHARACTERS:
+    prose = prose_of(message)
+    if len(prose) > MAX_CHARACTERS:
         return False
-    text = _spoken(message)
+    text = _spoken(prose)
     if _NEGATION.search(text):
         return False
     clauses = [clause.strip() for clause in _CLAUSE_END.split(text)]
     return _orders(clauses) or (_is_bare_yes(clauses) and _offers_to_run(assistant_before))
 
 
-def _spoken(message: str) -> str:
+def _spoken(prose: str) -> str:
     """The words of a message that may be an order, in lower case."""
     # NFKC turns the full-width punctuation of Chinese into ASCII.
-    text = unicodedata.normalize("NFKC", _FENCE.sub("\n", message)).replace("\u2019", "'")
+    text = unicodedata.normalize("NFKC", prose).replace("\u2019", "'")
     text = _LIST_ITEM.sub("", text)
     text = _INLINE_CODE.sub(" CODE ", text)
     text = _QUOTATION.sub(" QUOTED ", text)

@@ -118,3 +118,4 @@ def test_a_message_of_any_make_is_read_in_linear_time(unit: str) -> None:
 def test_a_message_too_long_to_read_orders_nothing() -> None:
     assert asks_to_run("run it")
     assert not asks_to_run("run it. " + "." * MAX_CHARACTERS)
+    assert asks_to_run("Run this:\n````yaml\n" + "```\n#" * MAX_CHARACTERS + "\n````\n")

@@ -1,0 +1,60 @@
+"""A list of things to do, written as a workflow: each item one step, one after the other."""
+
+import re
+
+from providers.offline.actions import action_step
+from providers.offline.request_items import RequestItem, RequestList
+from streaming.events import JsonObject, JsonValue
+
+_MAX_NAME = 40
+_PLACEHOLDER = re.compile(r"\{[^}]*\}|<[^>]*>|\$\{\{.*?\}\}")
+_NOT_IN_NAME = re.compile(r"[^a-z0-9]+")
+
+
+def draft_workflow(found: RequestList) -> JsonObject:
+    """The workflow of a list; an item that nobody has a command for becomes `needs_command`."""
+    steps: list[JsonValue] = []
+    names: list[str] = []
+    for item in found.items:
+        name = _unique(slug(item.text, fallback="step"), names)
+        step: JsonObject = {"name": name, "description": _one_line(item.text), **_action(item)}
+        if names:
+            step["depends"] = [names[-1]]
+        names.append(name)
+        steps.append(step)
+    workflow: JsonObject = {
+        "version": 1,
+        "name": slug(found.name or found.items[0].text, fallback="workflow"),
+    }
+    if found.description:
+        workflow["description"] = _one_line(found.description)
+    if found.runner:
+        workflow["runner"] = found.runner
+    return {**workflow, "steps": steps}
+
+
+def slug(text: str, *, fallback: str) -> str:
+    """A name of at most 40 lower-case letters, digits, hyphens; `{placeholders}` are left out."""
+    plain = _NOT_IN_NAME.sub("-", _PLACEHOLDER.sub("", text).lower()).strip("-")
+    if len(plain) > _MAX_NAME:
+        plain = plain[: _MAX_NAME + 1].rpartition("-")[0] or plain[:_MAX_NAME]
+    return plain if plain and plain[0].isalpha() else f"{fallback}-{plain}".rstrip("-")[:_MAX_NAME]
+
+
+def _action(item: RequestItem) -> JsonObject:
+    if item.python is not None:
+        return {"python": item.python}
+    if item.command is not None:
+        return {"run": item.command}
+    return action_step(item.text) or {"needs_command": _one_line(item.text)}
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()[:500]
+
+
+def _unique(name: str, taken: list[str]) -> str:
+    unique, number = name, 2
+    while unique in taken:
+        unique, number = f"{name}-{number}", number + 1
+    return unique
