@@ -48,7 +48,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "largest-directories",
         "find the largest directories in /var",
-        rf"(?:find|{_SHOW}){_THE}(?:largest|biggest) (?:files|directories|folders)"
+        rf"(?:find |{_SHOW}){_THE}(?:largest|biggest) (?:files|directories|folders)"
         rf"(?: and (?:files|directories|folders))? (?:of|on|in|under) {_PATH}",
         'du -xhd 1 "$DIRECTORY" 2>/dev/null | sort -rh | head -n 15',
         {"DIRECTORY": "{path}"},
@@ -143,7 +143,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "count-errors",
         "count errors in /var/log/syslog",
-        rf"(?:count|find|scan(?: for)?|{_SHOW}){_THE}errors in {_PATH}",
+        rf"(?:count |find |scan(?: for)? |{_SHOW}){_THE}errors in {_PATH}",
         'grep -icE "error|fail|critical" "$FILE" || [ $? -eq 1 ]',
         {"FILE": "{path}"},
     ),

@@ -58,6 +58,11 @@ class OfflineProvider:
         """Nothing is held."""
 
 
+def create_offline_provider(**_: object) -> OfflineProvider:
+    """The planner, as the registry makes it: of all that a provider may be given it needs none."""
+    return OfflineProvider()
+
+
 def _check(request: ChatRequest) -> None:
     if request.n is not None and request.n > 1:
         raise InvalidRequestError(

@@ -8,6 +8,7 @@ from streaming.events import JsonObject, JsonValue
 
 _MAX_NAME = 40
 _PLACEHOLDER = re.compile(r"\{[^}]*\}|<[^>]*>|\$\{\{.*?\}\}")
+_INLINE_CODE = re.compile(r"`[^`\n]+`")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9]+")
 
 
@@ -16,16 +17,13 @@ def draft_workflow(found: RequestList) -> JsonObject:
     steps: list[JsonValue] = []
     names: list[str] = []
     for item in found.items:
-        name = _unique(slug(item.text, fallback="step"), names)
+        name = _unique(_step_name(item), names)
         step: JsonObject = {"name": name, "description": _one_line(item.text), **_action(item)}
         if names:
             step["depends"] = [names[-1]]
         names.append(name)
         steps.append(step)
-    workflow: JsonObject = {
-        "version": 1,
-        "name": slug(found.name or found.items[0].text, fallback="workflow"),
-    }
+    workflow: JsonObject = {"version": 1, "name": _workflow_name(found, names)}
     if found.description:
         workflow["description"] = _one_line(found.description)
     if found.runner:
@@ -39,6 +37,18 @@ def slug(text: str, *, fallback: str) -> str:
     if len(plain) > _MAX_NAME:
         plain = plain[: _MAX_NAME + 1].rpartition("-")[0] or plain[:_MAX_NAME]
     return plain if plain and plain[0].isalpha() else f"{fallback}-{plain}".rstrip("-")[:_MAX_NAME]
+
+
+def _workflow_name(found: RequestList, steps: list[str]) -> str:
+    if found.name:
+        return slug(found.name, fallback="workflow")
+    return steps[0] if len(steps) == 1 else f"{steps[0]}-and-more"
+
+
+def _step_name(item: RequestItem) -> str:
+    """The item's words without its command, or the command where there are no other words."""
+    words = _INLINE_CODE.sub("", item.text)
+    return slug(words if re.search(r"\w", words) else item.text, fallback="step")
 
 
 def _action(item: RequestItem) -> JsonObject:
