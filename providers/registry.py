@@ -228,7 +228,7 @@ ROWS: Mapping[str, ProviderRow] = {
         ),
         ProviderRow("custom"),
         ProviderRow("openai-compatible"),
-        ProviderRow("offline", factory="providers.offline.adapter:OfflineProvider"),
+        ProviderRow("offline", factory="providers.offline.adapter:create_offline_provider"),
         ProviderRow("litellm", factory="providers.litellm.adapter:LiteLLMProvider"),
     )
 }

@@ -1,0 +1,172 @@
+"""Who calls, and what they may do: keys, hosts, origins, and what counts as local.
+
+Loopback is no boundary by itself, since any web page reaches it: so the Host and the Origin of a
+request are checked before anything else, and POST takes JSON alone.
+"""
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from agent_server.api_keys import ApiKey, Scope, digest_of
+from streaming.errors import (
+    AuthenticationError,
+    MisdirectedRequestError,
+    PermissionDeniedError,
+    UnsupportedMediaTypeError,
+)
+
+LOCAL_OWNER = "local"
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK_PEERS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+ALL_SCOPES: frozenset[Scope] = frozenset({"chat", "run", "approve", "admin"})
+NO_KEY_REFUSAL = (
+    "This server executes workflows only for callers that it knows: no API key is configured, and "
+    "{reason}. Set AGENT_SERVER_API_KEYS (make an entry with `agent-server hash-key`), or bind the "
+    "server to 127.0.0.1 and call it directly."
+)
+SCOPE_REFUSAL = (
+    "The API key '{name}' lacks the scope 'run', so nothing is executed. Add it to the key's "
+    "entry in AGENT_SERVER_API_KEYS."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request. `owner` is whose runs they are; `refusal` says why nothing is executed.
+
+    A `refusal` of None means that the caller may execute workflows.
+    """
+
+    owner: str
+    name: str
+    scopes: frozenset[Scope]
+    refusal: str | None
+
+    def require(self, scope: Scope) -> None:
+        """Raise `PermissionDeniedError` unless the caller has the scope."""
+        if scope not in self.scopes:
+            raise PermissionDeniedError(
+                f"The API key '{self.name}' lacks the scope '{scope}'. Add it to the key's entry "
+                "in AGENT_SERVER_API_KEYS.",
+                param="scopes",
+            )
+
+
+class Access:
+    """The checks that every request passes, from what was configured."""
+
+    def __init__(
+        self,
+        *,
+        keys: Iterable[ApiKey],
+        is_loopback: bool,
+        allowed_hosts: Iterable[str],
+        cors_origins: Iterable[str],
+    ) -> None:
+        self._keys = tuple(keys)
+        self._is_loopback = is_loopback
+        self._allowed_hosts = {host.lower() for host in allowed_hosts}
+        self._origins = {origin.rstrip("/").lower() for origin in cors_origins}
+
+    def check_host(self, headers: Headers) -> None:
+        """Refuse a Host that is neither a loopback name nor listed (DNS rebinding)."""
+        host = headers.get("host", "").lower()
+        if not self._serves(host):
+            raise MisdirectedRequestError(
+                f"This server does not answer for the host '{host[:100]}'. Call it as localhost or "
+                "127.0.0.1, or list the name with --allowed-host (AGENT_SERVER_ALLOWED_HOSTS).",
+                param="Host",
+            )
+
+    def check_origin(self, headers: Headers) -> None:
+        """Refuse a page of a foreign origin; the server's own and the configured ones may call."""
+        origin = headers.get("origin")
+        if origin is None:
+            return
+        origin = origin.lower()
+        own = origin.partition("://")[2]
+        if own and own == headers.get("host", "").lower():
+            return
+        if origin not in self._origins and "*" not in self._origins:
+            raise PermissionDeniedError(
+                f"Pages of the origin '{origin[:100]}' may not call this server. List it in "
+                "AGENT_SERVER_CORS_ORIGINS if they should.",
+                code="origin_not_allowed",
+                param="Origin",
+            )
+
+    def check_content_type(self, headers: Headers) -> None:
+        """Refuse a body that is not JSON by its type: what a form can post is not read."""
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise UnsupportedMediaTypeError(
+                f"The content type is '{media_type[:60]}'. Send the header "
+                "'Content-Type: application/json' with a JSON body.",
+                param="Content-Type",
+            )
+
+    def identify(self, headers: Headers, peer: str | None) -> Caller:
+        """The caller by the key sent, or, where none is configured, the local owner.
+
+        Raises:
+            AuthenticationError: keys are configured and the one sent is missing or unknown.
+        """
+        if not self._keys:
+            reason = self._foreign_reason(headers, peer)
+            refusal = NO_KEY_REFUSAL.format(reason=reason) if reason else None
+            return Caller(LOCAL_OWNER, LOCAL_OWNER, ALL_SCOPES, refusal)
+        key = self._find(_sent_key(headers))
+        may_run = "run" in key.scopes
+        refusal = None if may_run else SCOPE_REFUSAL.format(name=key.name)
+        return Caller(key.owner, key.name, key.scopes, refusal)
+
+    def _serves(self, host: str) -> bool:
+        name = host.rpartition(":")[0] if _has_port(host) else host
+        name = name.strip("[]")
+        return name in LOOPBACK_HOSTS or host in self._allowed_hosts or name in self._allowed_hosts
+
+    def _find(self, sent: str | None) -> ApiKey:
+        if not sent:
+            raise AuthenticationError(
+                "No API key was sent. Send one as 'Authorization: Bearer <key>' or in 'x-api-key'.",
+                code="missing_api_key",
+            )
+        digest = digest_of(sent).encode()
+        # All keys are compared, so that the time taken tells nothing.
+        found = [key for key in self._keys if hmac.compare_digest(key.sha256.encode(), digest)]
+        if not found:
+            raise AuthenticationError("The API key is not known to this server.")
+        return found[0]
+
+    def _foreign_reason(self, headers: Headers, peer: str | None) -> str | None:
+        if not self._is_loopback:
+            return "the server listens beyond loopback"
+        if forwarded := _forwarded_header(headers):
+            return f"the request came through a proxy (it has the header '{forwarded}')"
+        if peer is not None and peer not in LOOPBACK_PEERS:
+            return "the request came from another machine"
+        host = headers.get("host", "").lower()
+        name = (host.rpartition(":")[0] if _has_port(host) else host).strip("[]")
+        if name not in LOOPBACK_HOSTS:
+            return f"the request was sent to the host '{name[:100]}'"
+        return None
+
+
+def _has_port(host: str) -> bool:
+    return host.rpartition("]")[2].count(":") == 1
+
+
+def _forwarded_header(headers: Mapping[str, str]) -> str | None:
+    return next(
+        (name for name in headers if name == "forwarded" or name.startswith("x-forwarded-")), None
+    )
+
+
+def _sent_key(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key")

@@ -1,0 +1,94 @@
+"""The one table from error class to HTTP status and error body."""
+
+import math
+from collections.abc import Mapping
+
+import orjson
+from starlette.responses import Response
+
+from agent_server.log_config import get_logger
+from streaming import errors
+from streaming.errors import AgentServerError, UpstreamError
+
+INTERNAL_ERROR = (
+    "The server failed on this request; its log tells why, under this answer's X-Request-Id."
+)
+STATUS: Mapping[type[AgentServerError], int] = {
+    errors.InvalidRequestError: 400,
+    errors.AuthenticationError: 401,
+    errors.PermissionDeniedError: 403,
+    errors.NotFoundError: 404,
+    errors.MethodNotAllowedError: 405,
+    errors.ConflictError: 409,
+    errors.PayloadTooLargeError: 413,
+    errors.UnsupportedMediaTypeError: 415,
+    errors.MisdirectedRequestError: 421,
+    errors.RateLimitError: 429,
+    errors.CallerError: 400,
+    errors.UpstreamTimeoutError: 504,
+    errors.UpstreamRateLimitError: 429,
+    errors.UpstreamOverloadedError: 503,
+    errors.UpstreamError: 502,
+    errors.BridgeUnavailableError: 503,
+    errors.BridgeTimeoutError: 504,
+    errors.BridgeError: 502,
+    # Clients repeat a 5xx by themselves, and a turn that ran into a bound must not run again.
+    errors.AgentLimitError: 422,
+    errors.OverloadedError: 503,
+    AgentServerError: 500,
+}
+
+
+log = get_logger()
+
+
+def status_of(error: AgentServerError) -> int:
+    """The HTTP status of an error, by its class or the nearest base in the table."""
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def error_object(error: AgentServerError) -> dict[str, object]:
+    """OpenAI's error envelope: `{"error": {message, type, param, code}}`.
+
+    Source: OpenAI API reference, "Error codes", 2026-10.
+    """
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.error_type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def error_response(error: AgentServerError) -> Response:
+    """The whole answer: status, envelope, and the headers that tell a client when to come again."""
+    status = status_of(error)
+    headers = {"cache-control": "no-store"}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if status >= 409 and not error.is_retryable:
+        # Read by the OpenAI and Anthropic SDKs, which otherwise repeat 409 and every 5xx.
+        headers["x-should-retry"] = "false"
+    if isinstance(error, UpstreamError) and error.provider:
+        headers["x-provider"] = error.provider
+    return Response(
+        orjson.dumps(error_object(error)),
+        status_code=status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def log_error(error: AgentServerError) -> None:
+    """One line for an answer that is an error, or that ended in one."""
+    log.warning(
+        "Request failed",
+        error=error.message,
+        error_type=type(error).__name__,
+        code=error.code,
+        param=error.param,
+    )

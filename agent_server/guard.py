@@ -1,0 +1,106 @@
+"""What stands before the routes: host and origin, then content type, key, body size and room.
+
+What this module promises: a request that any check refuses has had no effect; a body over the
+limit is never read further than the limit; at most `max_concurrent_requests` are inside at once.
+"""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent_server.access import Access
+from agent_server.error_responses import error_response, log_error
+from streaming.errors import AgentServerError, OverloadedError, PayloadTooLargeError
+
+# What tells nothing and does nothing; probes come by address, so their Host is not checked.
+OPEN_PATHS = frozenset({"/", "/health", "/health/ready", "/discover"})
+PROBE_PATHS = frozenset({"/health", "/health/ready"})
+
+
+class Gate:
+    """Pure ASGI middleware: lets in only what was meant for this server, before CORS answers."""
+
+    def __init__(self, app: ASGIApp, *, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check Host and Origin, then hand the request on."""
+        if scope["type"] == "http" and scope["path"] not in PROBE_PATHS:
+            headers = Headers(scope=scope)
+            self._access.check_host(headers)
+            self._access.check_origin(headers)
+        await self._app(scope, receive, send)
+
+
+class Guard:
+    """Pure ASGI middleware: who calls, with what, and whether there is room.
+
+    It answers what it refuses by itself, inside CORS, so that a page may read why.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, access: Access, max_body_bytes: int, max_concurrent_requests: int
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._max_body_bytes = max_body_bytes
+        self._max_concurrent = max_concurrent_requests
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the request, then hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+        except AgentServerError as exc:
+            log_error(exc)
+            await error_response(exc)(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, self._limited(receive), send)
+        finally:
+            self._inside -= 1
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if scope["path"] not in OPEN_PATHS:
+            peer = scope["client"][0] if scope.get("client") else None
+            scope.setdefault("state", {})["caller"] = self._access.identify(headers, peer)
+            self._check_room()
+        if scope["method"] == "POST":
+            self._access.check_content_type(headers)
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise _too_large(self._max_body_bytes)
+
+    def _check_room(self) -> None:
+        if self._inside >= self._max_concurrent:
+            raise OverloadedError(
+                f"The server answers {self._max_concurrent} requests already. Come again in a "
+                "second, or raise AGENT_SERVER_MAX_CONCURRENT_REQUESTS.",
+                retry_after_seconds=1,
+            )
+
+    def _limited(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._max_body_bytes:
+                    raise _too_large(self._max_body_bytes)
+            return message
+
+        return limited
+
+
+def _too_large(limit: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"The body is larger than {limit} bytes. Send less, or raise AGENT_SERVER_MAX_BODY_BYTES.",
+        param="body",
+    )

@@ -1,0 +1,79 @@
+"""The outermost layer: an id on every request, one log line for each, and no error left unanswered.
+
+What this module promises: every answer carries `X-Request-Id`; an `AgentServerError` becomes its
+error answer; any other exception becomes a plain 500 and a logged traceback, never a shown one.
+"""
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error
+from agent_server.log_config import bind_request, get_logger
+from streaming.errors import AgentServerError
+
+REQUEST_ID_HEADER = "x-request-id"
+_USABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+log = get_logger()
+
+
+class RequestContext:
+    """Pure ASGI middleware: id, log line, and the answer to whatever was raised inside."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, and answer whatever it raises."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        bind_request(request_id)
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as exc:
+            error = _as_ours(exc)
+            if status:
+                log.exception("Answer broken off", error_type=type(exc).__name__)
+                raise
+            if error is exc:
+                log_error(error)
+            else:
+                log.exception("Request failed", error_type=type(exc).__name__)
+            await error_response(error)(scope, receive, send_with_id)
+        finally:
+            elapsed = (time.perf_counter() - began) * 1000
+            log.info(
+                "Request answered" if status else "Request dropped",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round(elapsed, 1),
+            )
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return given if _USABLE_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+
+
+def _as_ours(exc: Exception) -> AgentServerError:
+    if isinstance(exc, AgentServerError):
+        return exc
+    return AgentServerError(INTERNAL_ERROR, code="internal_error")

@@ -1,0 +1,27 @@
+"""`GET /health` and `GET /health/ready`: whether the process lives, and whether it can work."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agent_server.answers import JsonResponse
+from agent_server.services import services_of
+
+
+async def health(request: Request) -> Response:
+    """`{"status": "healthy"}` as long as the process answers, with the state of each MCP server."""
+    agent = services_of(request).agent
+    states = {server.name: server.state for server in agent.bridge.status()} if agent else {}
+    return JsonResponse({"status": "healthy", "mcp_servers": states})
+
+
+async def ready(request: Request) -> Response:
+    """200 once every required MCP server is ready, else 503 with what is missing and why."""
+    agent = services_of(request).agent
+    if agent is None or agent.bridge.is_ready:
+        return JsonResponse({"status": "ready"})
+    missing = [
+        {"mcp_server": server.name, "state": server.state, "last_error": server.last_error}
+        for server in agent.bridge.status()
+        if server.is_required and server.state != "ready"
+    ]
+    return JsonResponse({"status": "not ready", "missing": missing}, 503, {"retry-after": "1"})

@@ -1,0 +1,44 @@
+"""What the routes share: made once by `create_app`, read from the request."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from agent_server.access import Caller
+from agent_server.agent_loop import AgentLoop
+from agent_server.gateway.names import ModelNames
+from agent_server.gateway.providers import ProviderPool
+from agent_server.settings import Settings
+from agent_server.toolbox import Toolbox
+from mcp_bridge.bridge import Bridge
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The workflow agent and the MCP servers that it calls."""
+
+    loop: AgentLoop
+    toolbox: Toolbox
+    bridge: Bridge
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one server. `agent` is None where it is off."""
+
+    settings: Settings
+    providers: ProviderPool
+    names: ModelNames
+    agent: Agent | None
+
+
+def services_of(request: Request) -> Services:
+    """The parts of the server that got the request."""
+    services: Services = request.app.state.services
+    return services
+
+
+def caller_of(request: Request) -> Caller:
+    """Who sent the request; the guard found it."""
+    caller: Caller = request.state.caller
+    return caller
