@@ -21,7 +21,6 @@ MAX_DEPTH = 24
 
 Source: TypeAlias = str | Mapping[str, object]
 
-_FENCE = re.compile(r"\A\s*```[A-Za-z]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
@@ -44,8 +43,7 @@ def read_document(source: Source) -> dict[str, object]:
         raise _refused(
             "", f"the text is over {MAX_BYTES // 1024} KiB.", "Move data into files or inputs."
         )
-    fenced = _FENCE.match(source)
-    text = fenced.group(1) if fenced else source
+    text = _without_fence(source)
     data = _read_json(text) if text.lstrip().startswith("{") else _read_yaml(text)
     if not isinstance(data, dict):
         raise _refused(
@@ -54,6 +52,14 @@ def read_document(source: Source) -> dict[str, object]:
             "Begin with `name:` and `steps:` at the top level.",
         )
     return data
+
+
+def _without_fence(source: str) -> str:
+    """The text between a Markdown fence's lines, if there is one around it."""
+    text = source.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        return text[text.index("\n") + 1 : -3]
+    return source
 
 
 def _read_json(text: str) -> object:

@@ -1,4 +1,4 @@
-"""What a run would do, told before it runs: order, commands, hosts, secrets, risks, what is missing."""
+"""What a run would do, told before it runs: order, commands, hosts, secrets, risks, blockers."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -30,19 +30,25 @@ _RISKS = tuple(
     (re.compile(pattern, re.IGNORECASE), note)
     for pattern, note in (
         (r"\brm\s+(-\w+\s+)*-\w*[rf]", "deletes files without asking"),
-        (r"\bfind\b.*\s-delete\b", "deletes files without asking"),
-        (r"\b(mkfs\w*|wipefs|fdisk|parted)\b|\bdd\b.*\bof=", "writes to a disk or device directly"),
+        (r"\bfind\b.{0,300}\s-delete\b", "deletes files without asking"),
+        (
+            r"\b(mkfs\w*|wipefs|fdisk|parted)\b|\bdd\b.{0,300}\bof=",
+            "writes to a disk or device directly",
+        ),
         (r"\b(sudo|su|doas)\b", "asks for the rights of another user"),
-        (r"\b(curl|wget)\b[^\n|]*\|\s*(sudo\s+)?(ba|z)?sh\b", "runs what it downloads"),
-        (r"\bchmod\b.*\b[0-7]?777\b|\bchown\s+-R\b", "changes the rights of files widely"),
+        (r"\b(curl|wget)\b[^\n|]{0,300}\|\s*(sudo\s+)?(ba|z)?sh\b", "runs what it downloads"),
+        (r"\bchmod\b.{0,300}\b[0-7]?777\b|\bchown\s+-R\b", "changes the rights of files widely"),
         (r"\b(shutdown|reboot|poweroff|halt)\b", "stops the machine"),
         (r"\b(kill|pkill|killall)\b", "ends processes"),
         (r"\bsystemctl\s+(stop|disable|restart|mask)\b", "stops or restarts services"),
-        (r"\bgit\s+push\b.*(--force|-f)\b", "overwrites history of a repository"),
+        (r"\bgit\s+push\b.{0,300}(--force|-f)\b", "overwrites history of a repository"),
         (r"\b(drop|truncate)\s+(table|database|schema)\b", "deletes data of a database"),
         (r"\bkubectl\s+(delete|drain|scale)\b|\bhelm\s+uninstall\b", "changes a cluster"),
         (r"\bterraform\s+(apply|destroy)\b", "changes infrastructure"),
-        (r"\bdocker\s+(run\b.*--privileged|system\s+prune)", "changes the host through docker"),
+        (
+            r"\bdocker\s+(run\b.{0,300}--privileged|system\s+prune)",
+            "changes the host through docker",
+        ),
     )
 )
 

@@ -117,10 +117,10 @@ Whole units, at most {MAX_SECONDS / 86_400:.0f} days: `500ms`, `30s`, `5m`, `1h3
 ## Expressions
 
 `${{{{ }}}}` holds an expression in [CEL](https://cel.dev). A text that is one whole expression
-keeps the type of its value; otherwise the value becomes part of the text. A literal `${{{{` is written
-`$${{{{`. Expressions are allowed in `env`, `working_dir`, `outputs` and the fields of `http`, and in
-`if` without the braces. They are refused inside `run` and `python`, where data would become code:
-put the value in `env` and use `"$NAME"` or `os.environ["NAME"]`.
+keeps the type of its value; otherwise the value becomes part of the text. A literal `${{{{` is
+written `$${{{{`. Expressions are allowed in `env`, `working_dir`, `outputs` and the fields of
+`http`, and in `if` without the braces. They are refused inside `run` and `python`, where data would
+become code: put the value in `env` and use `"$NAME"` or `os.environ["NAME"]`.
 
 | name | value |
 |---|---|

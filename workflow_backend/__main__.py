@@ -1,0 +1,114 @@
+"""`python -m workflow_backend`: the workflow backend as an MCP server over stdio.
+
+It ends when its standard input ends or at SIGTERM or SIGINT; runs that are under way then go on at
+the next start. Exit codes: 0 ended in order; 2 it cannot start, one line on stderr says why.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+
+from workflow_backend.backend import Backend
+from workflow_backend.engines.journal import (
+    JournalBrokenError,
+    JournalEngine,
+    JournalLockedError,
+    JournalSettings,
+    JournalVersionError,
+)
+from workflow_backend.process_guard import guard_process
+from workflow_backend.secrets import Secrets, SecretsError, load_secrets
+from workflow_backend.server import create_server, serve_stdio
+from workflow_backend.settings import BackendSettings, SettingsError, load_settings
+from workflow_backend.stdio import StdioError
+from workflow_backend.steps.executor import StepExecutor, StepSettings
+from workflow_backend.steps.isolation import IsolationError
+from workflow_backend.steps.limits import StepLimits
+
+_CANNOT_START = (
+    SettingsError,
+    SecretsError,
+    IsolationError,
+    JournalLockedError,
+    JournalVersionError,
+    JournalBrokenError,
+    StdioError,
+    OSError,
+)
+
+
+def main() -> int:
+    """Run the backend; the answer is the exit code."""
+    try:
+        settings = load_settings()
+        logging.basicConfig(
+            level=settings.log_level,
+            stream=sys.stderr,
+            format="%(asctime)s - %(levelname)s - %(name)s: %(message)s",
+        )
+        guard_process()
+        asyncio.run(run_backend(settings))
+    except _CANNOT_START as error:
+        sys.stderr.write(f"workflow backend: {error}\n")
+        return 2
+    return 0
+
+
+async def run_backend(settings: BackendSettings) -> None:
+    """Open the engine and serve until the client or a signal ends it.
+
+    Raises:
+        IsolationError: Steps cannot be isolated as the settings demand.
+        JournalLockedError: Another process uses the data folder.
+        SecretsError: The file of secrets cannot be used.
+    """
+    secrets = load_secrets(settings.secrets_file) if settings.secrets_file else Secrets()
+    step_settings = StepSettings(
+        data_dir=settings.data_dir,
+        isolation=settings.isolation,
+        require_explicit_none=settings.require_isolation,
+        hidden_paths=settings.hidden_paths,
+        allowed_hosts=settings.http_allow,
+        secrets=secrets,
+        limits=StepLimits(
+            timeout_seconds=settings.step_timeout_seconds,
+            stdout_characters=settings.step_output_bytes,
+        ),
+    )
+    journal_settings = JournalSettings(
+        data_dir=settings.data_dir,
+        max_running_runs=settings.max_runs,
+        max_running_attempts=settings.max_steps,
+    )
+    executor = StepExecutor(step_settings)
+    async with JournalEngine(journal_settings, executor) as engine:
+        backend = Backend(
+            engine=engine,
+            isolation=executor.isolation,
+            secret_names=secrets.names,
+            step_path=step_settings.base_env["PATH"],
+            http_allow=settings.http_allow,
+        )
+        await _serve_until_signal(backend, settings)
+
+
+async def _serve_until_signal(backend: Backend, settings: BackendSettings) -> None:
+    serving = asyncio.create_task(serve_stdio(create_server(backend, settings.log_level), backend))
+
+    def stop() -> None:
+        backend.is_closing = True
+        serving.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not backend.is_closing:
+            raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The settings of the workflow backend: read once, from the environment (`AGENT_SERVER_*`)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names its variable."""
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"  # noqa: TID251 - this file reads it
+    return Path(base).expanduser() / "agent-server"
+
+
+class BackendSettings(BaseSettings):
+    """What the backend is told; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGENT_SERVER_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="Folder of the journal and of the runs' folders.",
+    )
+    isolation: Literal["auto", "bwrap", "none"] = Field(
+        default="auto",
+        description="Isolation of `run` and `python` steps; `auto` is `bwrap` where it works.",
+    )
+    require_isolation: bool = Field(
+        default=False,
+        description="Refuse to start rather than fall back from `auto` to `none`; set by a server"
+        " with API keys.",
+    )
+    http_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts, addresses or networks that `http` steps may reach though they are not"
+        " public; separated by spaces or commas.",
+    )
+    secrets_file: Path | None = Field(
+        default=None, description="YAML file of the secrets that steps may name."
+    )
+    hidden_paths: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Files and folders that isolated steps do not see besides the usual ones;"
+        " separated by colons.",
+    )
+    max_runs: int = Field(default=32, ge=1, le=1_000, description="Most runs at the same time.")
+    max_steps: int = Field(
+        default=16, ge=1, le=1_000, description="Most attempts of all runs at the same time."
+    )
+    step_timeout_seconds: float = Field(
+        default=3_600.0, gt=0, description="Longest time of one attempt, also without `timeout`."
+    )
+    step_output_bytes: int = Field(
+        default=256 * 1024, ge=1_024, description="Most output of one attempt that is kept."
+    )
+    log_level: LogLevel = Field(default="WARNING", description="Least level of a log line.")
+
+    @field_validator("http_allow", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return _split(value.replace(",", " "), None) if isinstance(value, str) else value
+
+    @field_validator("hidden_paths", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return _split(value, os.pathsep) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+
+def load_settings(given: Mapping[str, Any] | None = None) -> BackendSettings:
+    """The settings, where `given` goes before the environment.
+
+    Raises:
+        SettingsError: A value is not valid; the message names each variable and why.
+    """
+    try:
+        return BackendSettings(**(given or {}))
+    except ValidationError as error:
+        faults = [
+            f"AGENT_SERVER_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}"
+            for detail in error.errors(include_url=False, include_input=False)
+        ]
+        raise SettingsError("; ".join(faults)) from None
+
+
+def _split(text: str, separator: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(separator) if part.strip())

@@ -1,0 +1,1 @@
+"""Ready workflows, and the catalogue that finds them."""

@@ -1,0 +1,102 @@
+"""What every tool call shares: who calls, what it sends along, how refusals read."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from workflow_backend.definition.documents import MAX_BYTES
+from workflow_backend.definition.plain_text import plain_text
+from workflow_backend.definition.problems import Problem
+
+OWNER_KEY = "ai.kubiya/owner"
+RUN_ID_KEY = "ai.kubiya/run_id"
+EVENTS_KEY = "ai.kubiya/events"
+HIDDEN_KEY = "ai.kubiya/hidden"
+DEFAULT_OWNER = "local"
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_OWNER = re.compile(r"[\x21-\x7e]{1,200}")
+
+ToolContext: TypeAlias = Context[Any, Any]
+
+
+def _as_text(value: object) -> object:
+    """An object as JSON text: the reader of definitions then sees one form only."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
+# The annotation is `str`, so that the SDK does not parse a JSON text first: duplicate keys would
+# be lost before anybody could refuse them.
+WorkflowText = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
+    Field(
+        description="The workflow as YAML or JSON text, or as an object.", max_length=4 * MAX_BYTES
+    ),
+]
+Inputs = Annotated[
+    dict[str, Any] | None, Field(description="Values of the workflow's inputs, by name.")
+]
+RunId = Annotated[str, Field(description="Id of the run.", max_length=128)]
+
+
+def owner_of(ctx: ToolContext) -> str:
+    """Whom the caller acts for: what our server says in `_meta`, else `local`.
+
+    Raises:
+        ToolError: The owner is malformed.
+    """
+    owner = _meta(ctx).get(OWNER_KEY)
+    if owner is None:
+        return DEFAULT_OWNER
+    if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+        raise ToolError(f"`_meta` {OWNER_KEY} must be 1 to 200 printable ASCII characters.")
+    return owner
+
+
+def run_id_of(ctx: ToolContext) -> str | None:
+    """The run id that the caller chose for the run of this call, if any.
+
+    Raises:
+        ToolError: It is malformed.
+    """
+    run_id = _meta(ctx).get(RUN_ID_KEY)
+    return None if run_id is None else checked_run_id(run_id)
+
+
+def wants_events(ctx: ToolContext) -> bool:
+    """Whether progress comes as JSON events rather than as sentences."""
+    return _meta(ctx).get(EVENTS_KEY) in (1, True)
+
+
+def checked_run_id(run_id: object) -> str:
+    """The run id, if it is one.
+
+    Raises:
+        ToolError: It is not.
+    """
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        raise ToolError("A run id is 1 to 128 letters, digits, `_`, `.` and `-`.")
+    return run_id
+
+
+def refusal(what: str, problems: tuple[Problem, ...]) -> ToolError:
+    """The error that a model can repair its definition by: path, reason and fix of each fault."""
+    lines = [
+        f"- path: {problem.path or '(whole document)'}\n"
+        f"  reason: {problem.reason}\n"
+        f"  fix: {problem.fix}"
+        for problem in problems
+    ]
+    return ToolError(plain_text(f"{what}\n" + "\n".join(lines)))
+
+
+def _meta(ctx: ToolContext) -> Mapping[str, object]:
+    meta = ctx.request_context.meta
+    return dict(meta) if meta else {}

@@ -1,0 +1,122 @@
+"""Tools that tell what there is to work with: runners, programs, names of secrets."""
+
+import shutil
+
+from mcp.server import MCPServer
+from mcp.types import ToolAnnotations
+
+from workflow_backend.backend import Backend
+from workflow_backend.tools.results import (
+    Integration,
+    IntegrationsResult,
+    Runner,
+    RunnersResult,
+    SecretsResult,
+    StepKind,
+)
+
+_READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+
+# Name of the program, what it is for, whether it is of use without a network.
+PROGRAMS = (
+    ("sh", "shell", False),
+    ("bash", "shell", False),
+    ("python3", "language", False),
+    ("node", "language", False),
+    ("go", "language", False),
+    ("java", "language", False),
+    ("make", "build", False),
+    ("npm", "build", True),
+    ("pip", "build", True),
+    ("uv", "build", True),
+    ("git", "version control", False),
+    ("gh", "version control", True),
+    ("docker", "containers", True),
+    ("podman", "containers", True),
+    ("kubectl", "kubernetes", True),
+    ("helm", "kubernetes", True),
+    ("terraform", "infrastructure", True),
+    ("ansible", "infrastructure", True),
+    ("aws", "cloud", True),
+    ("gcloud", "cloud", True),
+    ("az", "cloud", True),
+    ("psql", "database", True),
+    ("mysql", "database", True),
+    ("sqlite3", "database", False),
+    ("redis-cli", "database", True),
+    ("curl", "network", True),
+    ("ssh", "network", True),
+    ("rsync", "files", False),
+    ("tar", "files", False),
+    ("jq", "data", False),
+)
+_KINDS = ["run", "python", "http"]
+
+
+def register_environment_tools(server: MCPServer, backend: Backend) -> None:
+    """Add the tools to the server."""
+
+    @server.tool(title="List runners", annotations=_READS)
+    async def get_workflow_runners() -> RunnersResult:
+        """List the places where workflows can run; `runner` of a workflow names one."""
+        runners = [
+            Runner(
+                name=name,
+                description="This machine.",
+                available=True,
+                engine="journal",
+                isolation=backend.isolation,
+                step_kinds=_KINDS,
+            )
+            for name in backend.runners
+        ]
+        return RunnersResult(runners=runners, default=backend.runners[0])
+
+    @server.tool(title="List programs", annotations=_READS)
+    async def get_integrations() -> IntegrationsResult:
+        """List which programs steps can call on this machine, and how each kind of step runs."""
+        return IntegrationsResult(
+            integrations=[_integration(*row, path=backend.step_path) for row in PROGRAMS],
+            step_kinds=_step_kinds(backend),
+        )
+
+    @server.tool(title="List secrets", annotations=_READS)
+    async def get_workflow_secrets() -> SecretsResult:
+        """List the names of the secrets that steps may use; never their values."""
+        return SecretsResult(
+            secrets=list(backend.secret_names),
+            usage="Write `${{ secrets.NAME }}` in `env` of a step, or in `http` headers or body.",
+        )
+
+
+def _integration(name: str, kind: str, needs_network: bool, *, path: str) -> Integration:
+    found = shutil.which(name, path=path)
+    return Integration(
+        name=name,
+        kind=kind,
+        available=found is not None,
+        path=found,
+        needs_network=needs_network,
+    )
+
+
+def _step_kinds(backend: Backend) -> list[StepKind]:
+    if backend.isolation == "none":
+        network = "allowed (there is no isolation)"
+    else:
+        network = "none, unless the step says `network: true`"
+    hosts = "public addresses"
+    if backend.http_allow:
+        hosts += f" and {', '.join(backend.http_allow)}"
+    return [
+        StepKind(
+            name="run", description="Shell script.", isolation=backend.isolation, network=network
+        ),
+        StepKind(
+            name="python",
+            description="Python script, standard library.",
+            isolation=backend.isolation,
+            network=network,
+        ),
+        StepKind(name="http", description="HTTP request.", isolation="in process", network=hosts),
+    ]
