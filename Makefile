@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LITELLM_VENV := .venv-litellm
-PIP_OPTIONS := --quiet --no-input --disable-pip-version-check --no-warn-script-location
+PIP_OPTIONS := -qq --no-input --disable-pip-version-check --no-warn-script-location
 PIP_INSTALL := -m pip install $(PIP_OPTIONS)
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
