@@ -73,6 +73,10 @@ def planned(plan: ToolAnswer, *, unmet: list[str], is_asked: bool) -> str:
     """The plan of a workflow that was not run, and why it was not."""
     name = plan.text_of("workflow")
     parts = [f"The workflow `{name}` would do this:\n\n{_planned_steps(plan)}"]
+    inputs = plan.arguments.get("inputs")
+    if isinstance(inputs, dict):
+        values = (f"- `{key}` = `{_one_line(value)}`" for key, value in inputs.items())
+        parts.append("With these inputs:\n\n" + "\n".join(values))
     if plan.texts("risks"):
         parts.append("Mind:\n\n" + "\n".join(f"- {risk}" for risk in plan.texts("risks")))
     blockers = plan.texts("blockers")
@@ -159,6 +163,10 @@ def _definition(answer: ToolAnswer) -> str:
     """The workflow itself, as the tool was given it."""
     workflow = answer.arguments.get("workflow")
     return f"The workflow:\n\n{fenced(str(workflow), 'yaml')}"
+
+
+def _one_line(value: JsonValue) -> str:
+    return " ".join(str(value).replace("`", "'").split())[:200]
 
 
 def _quoted(text: str) -> str:

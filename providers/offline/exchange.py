@@ -42,11 +42,13 @@ class ToolAnswer:
 class Exchange:
     """The newest message of the user, what came before it, and the tools' answers since.
 
-    `workflow_before` is the last workflow that either side showed before this message.
+    `request_before` is the user's message before it; `workflow_before` is the last workflow that
+    either side showed before it.
     """
 
     message: str
     assistant_before: str = ""
+    request_before: str = ""
     workflow_before: str | None = None
     answers: dict[str, ToolAnswer] = field(default_factory=dict)
 
@@ -60,10 +62,12 @@ def read_exchange(messages: Sequence[Message]) -> Exchange:
         message.text for message in messages[:newest] if message.role in ("user", "assistant")
     ]
     spoken = (m.text for m in reversed(messages[:newest]) if m.role == "assistant" and m.text)
+    asked = (m.text for m in reversed(messages[:newest]) if m.role == "user")
     definitions = (find_definition(text) for text in reversed(earlier))
     return Exchange(
         message=messages[newest].text,
         assistant_before=next(spoken, ""),
+        request_before=next(asked, ""),
         workflow_before=next((text for text in definitions if text is not None), None),
         answers=_answers(messages[newest + 1 :]),
     )

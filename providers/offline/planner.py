@@ -81,6 +81,15 @@ def _says_anything(message: str, assistant_before: str) -> bool:
 _ABOUT_IT = re.compile(r"\b(?:it|that|this|them|plan|show|workflow|again)\b|\w+\s*=", re.IGNORECASE)
 
 
+# "Create a workflow to ... and run it": what stands around the thing to do.
+_ORDER_AROUND = re.compile(
+    r"^(?:please )?(?:create|write|make|build|run|execute)(?: and (?:run|execute))?(?: me)?"
+    r"(?: an?)?(?: workflow)?(?: (?:to|that|for|which))? (?=\S)"
+    r"|,?(?: and| then)+ (?:run|execute) it(?: now)?[.!]?$",
+    re.IGNORECASE,
+)
+
+
 def _orders_something(message: str) -> bool:
     return bool(re.search(r"\b(?:workflow|check|system|test|automat\w+)", message, re.IGNORECASE))
 
@@ -89,8 +98,9 @@ def _after_templates(exchange: Exchange, answer: ToolAnswer, _: set[str]) -> Mov
     best = answer.text_of("best")
     chosen = next((item for item in answer.objects("templates") if item.get("name") == best), None)
     if chosen is None:
-        if action_step(exchange.message) is not None:
-            single = RequestList([RequestItem(exchange.message)])
+        wanted = _ORDER_AROUND.sub("", " ".join(exchange.message.split()))
+        if action_step(wanted) is not None:
+            single = RequestList([RequestItem(wanted)])
             return _compile("Creating a workflow of one step.", draft_workflow(single))
         return Move(answers.no_template(exchange.message, answer.objects("templates")))
     return Move(answers.template_taken(chosen), "get_template", {"name": best})
@@ -104,10 +114,19 @@ def _after_compile(exchange: Exchange, answer: ToolAnswer, _: set[str]) -> Move:
     if (answer.data or {}).get("valid") is not True:
         return Move(answers.problems(answer, answer.arguments.get("workflow")))
     inputs = input_values(exchange.message, answer.objects("inputs"))
+    if _is_about_workflow_before(exchange):
+        inputs = {**input_values(exchange.request_before, answer.objects("inputs")), **inputs}
     arguments: JsonObject = {"workflow": answer.text_of("workflow")}
     if inputs:
         arguments["inputs"] = dict(inputs)
     return Move("", "plan_workflow", arguments)
+
+
+def _is_about_workflow_before(exchange: Exchange) -> bool:
+    """Whether what was compiled is neither a template nor in the message itself."""
+    if "get_template" in exchange.answers or find_definition(exchange.message) is not None:
+        return False
+    return exchange.workflow_before is not None and find_list(exchange.message) is None
 
 
 def _after_plan(exchange: Exchange, answer: ToolAnswer, tools: set[str]) -> Move:
