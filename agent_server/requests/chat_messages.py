@@ -76,7 +76,9 @@ def _unknown_role(role: str) -> FieldError:
     return FieldError(f"must be one of {', '.join(_FIELDS_BY_ROLE)}, not {role[:80]!r}", "role")
 
 
-def _content(allowed: frozenset[str] | None) -> Reader[tuple[Part, ...]]:
+def _content(
+    allowed: frozenset[str] | None, *, may_be_empty: bool = False
+) -> Reader[tuple[Part, ...]]:
     def read_part(value: JsonValue) -> Part:
         part = json_object(value)
         given = read_member(part, "type", name)
@@ -95,7 +97,7 @@ def _content(allowed: frozenset[str] | None) -> Reader[tuple[Part, ...]]:
             return (TextPart(value),) if value else ()
         if not isinstance(value, list):
             raise FieldError(f"must be a string or a list of parts, not {kind(value)}")
-        if not value:
+        if not value and not may_be_empty:
             raise FieldError("must hold at least one part")
         return tuple(read_items(value, read_part, MAX_PARTS))
 
@@ -115,7 +117,8 @@ def _image_part(part: JsonObject) -> Part:
 
 def _image(value: JsonValue) -> ImagePart:
     if isinstance(value, str):
-        raise FieldError('must be an object such as {"url": "https://..."}')
+        # Not in the reference, but OpenAI takes it, and so do those that imitate it.
+        return ImagePart(read_image_url(value))
     image = json_object(value)
     url = read_member(image, "url", read_image_url)
     detail = image.get("detail")
@@ -213,7 +216,7 @@ _FIELDS_BY_ROLE: Mapping[str, FieldTable] = {
     "user": {**_COMMON, "content": ("parts", _content(None))},
     "assistant": {
         **_COMMON,
-        "content": ("parts", _content(frozenset({"text", "refusal"}))),
+        "content": ("parts", _content(frozenset({"text", "refusal"}), may_be_empty=True)),
         "tool_calls": ("tool_calls", _tool_calls),
         "function_call": ("function_call", replaced("tool_calls")),
         "refusal": ("refusal", string),

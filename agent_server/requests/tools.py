@@ -94,9 +94,9 @@ def _read_tool(value: JsonValue) -> ToolSpec:
 
 
 def _check_type(data: JsonObject) -> None:
-    given = read_member(data, "type", string)
+    given = data.get("type", "function")
     if given != "function":
-        raise FieldError(f"must be 'function', not {given[:80]!r}", "type")
+        raise FieldError(f"must be 'function', not {str(given)[:80]!r}", "type")
 
 
 _FUNCTION_FIELDS: FieldTable = {
