@@ -1,5 +1,6 @@
 """The real server as a child process on a free port of loopback."""
 
+import http.client
 import os
 import re
 import select
@@ -10,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 START_SECONDS = 25.0
 STOP_SECONDS = 20.0
@@ -77,3 +81,50 @@ def _url(process: subprocess.Popen[bytes], log_path: Path) -> str:
             if found := re.search(rb"answers at (http://\S+)", said):
                 return found[1].decode()
     raise AssertionError(f"the server did not start: {said.decode()}\n{log_path.read_text()}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; the names of `headers` are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """OpenAI's error object, which holds exactly its four fields."""
+        error = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert self.json.keys() == {"error"}
+        return dict(error)
+
+
+def ask(
+    url: str,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """One request, with a JSON body unless it is bytes; `headers` may override any."""
+    given = {name.lower(): value for name, value in (headers or {}).items()}
+    data = body if isinstance(body, bytes) else orjson.dumps(body) if body is not None else None
+    if data is not None:
+        given.setdefault("content-type", "application/json")
+        given.setdefault("content-length", str(len(data)))
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    try:
+        connection.putrequest(method, path, skip_host="host" in given)
+        for name, value in given.items():
+            connection.putheader(name, value)
+        connection.endheaders(data)
+        answer = connection.getresponse()
+        names = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, names, answer.read())
+    finally:
+        connection.close()

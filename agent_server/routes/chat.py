@@ -127,7 +127,9 @@ async def _wait_for_backend(agent: Agent) -> None:
 def _log_request(chat: ChatRequest, choice: StreamChoice) -> None:
     texts = [message.text for message in chat.messages]
     log.info(
-        f"Processing request with {(choice.format or 'json').removeprefix('openai-')} format: "
-        f"{len(texts)} messages, {sum(map(len, texts))} characters"
+        "Processing request with %s format: %d messages, %d characters",
+        (choice.format or "json").removeprefix("openai-"),
+        len(texts),
+        sum(map(len, texts)),
     )
     log.debug("Request text", newest=texts[-1])
