@@ -16,10 +16,10 @@ from agent_server.mcp_servers import BACKEND
 from agent_server.services import caller_of, services_of
 from agent_server.workflow_run import WorkflowRun
 from mcp_bridge.bridge import Bridge
-from mcp_bridge.results import ToolResult
 from streaming.errors import (
     AgentServerError,
     BridgeError,
+    CallerError,
     InvalidRequestError,
     NotFoundError,
 )
@@ -130,7 +130,11 @@ async def _call(request: Request, tool: str, arguments: JsonObject) -> JsonObjec
     bridge = _bridge(request)
     owner = caller_of(request).owner
     result = await bridge.call_server(BACKEND, tool, arguments, owner=owner)
-    return _structured(result)
+    if result.is_error:
+        raise _refusal(tool, result.text)
+    if result.structured is None:
+        raise BridgeError("The workflow backend answered without a structured result.")
+    return result.structured
 
 
 def _bridge(request: Request) -> Bridge:
@@ -142,12 +146,11 @@ def _bridge(request: Request) -> Bridge:
     return agent.bridge
 
 
-def _structured(result: ToolResult) -> JsonObject:
-    if result.is_error:
-        raise NotFoundError(result.text, code="run_not_found", param="run_id")
-    if result.structured is None:
-        raise BridgeError("The workflow backend answered without a structured result.")
-    return result.structured
+def _refusal(tool: str, reason: str) -> CallerError:
+    """What the backend refuses: of a list the cursor, since all else was checked; else the id."""
+    if tool == "list_runs":
+        return InvalidRequestError(reason, code="invalid_cursor", param="cursor")
+    return NotFoundError(reason, code="run_not_found", param="run_id")
 
 
 def _run_id(request: Request) -> JsonObject:
