@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
 from providers import base_urls
 from providers.base import Provider
@@ -65,6 +65,7 @@ class ProviderRow:
 
     `key_variables` and `base_url_variables` name the environment variables in the order in which
     they count. `factory` is a `module:attribute`, imported on first use; None is OpenAI's format.
+    One that `needs_nothing` is called without arguments.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ProviderRow:
     read_base_url: Callable[[str], str] = base_urls.as_given
     quirks: Quirks = quirks.COMPATIBLE
     factory: str | None = None
+    needs_nothing: bool = False
 
 
 def provider_names() -> tuple[str, ...]:
@@ -115,7 +117,12 @@ def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Pr
     if row.needs_key and not config.api_key:
         raise ProviderConfigError(f"{name} needs a key; set {' or '.join(row.key_variables)}")
     if row.factory is not None:
-        return _factory(row)(
+        make = _load(row.factory, name)
+        if row.needs_nothing:
+            plain: Provider = make()
+            return plain
+        factory: ProviderFactory = make
+        return factory(
             name=name,
             default_model=default_model,
             base_url=base_url,
@@ -150,12 +157,11 @@ def _base_url(row: ProviderRow, config: ProviderConfig) -> str | None:
         raise ProviderConfigError(f"the base URL of {row.name} ({setting}): {exc}") from exc
 
 
-def _factory(row: ProviderRow) -> ProviderFactory:
+def _load(factory: str, name: str) -> Any:
     try:
-        factory: ProviderFactory = pkgutil.resolve_name(row.factory or "")
+        return pkgutil.resolve_name(factory)
     except (ImportError, AttributeError, ValueError) as exc:
-        raise ProviderConfigError(f"{row.name} cannot be loaded: {exc}") from exc
-    return factory
+        raise ProviderConfigError(f"{name} cannot be loaded: {exc}") from exc
 
 
 def _plugins() -> dict[str, str]:

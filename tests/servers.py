@@ -91,7 +91,7 @@ class ScriptedServer:
             lines = [f"HTTP/1.1 {answer.status} {REASON}", "transfer-encoding: chunked"]
             lines += [f"{name}: {value}" for name, value in answer.headers.items()]
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        for piece in answer.pieces:
+        for piece in filter(None, answer.pieces):
             writer.write(piece if answer.status is None else b"%x\r\n%s\r\n" % (len(piece), piece))
             await writer.drain()
         if answer.ending == "whole":

@@ -37,10 +37,7 @@ def request_to_body(
     body["model"] = request.model
     body["messages"] = [_message_to_json(message, quirks) for message in request.messages]
     if request.tools:
-        # Tools of other kinds than functions, such as hosted ones, are passed on from `extra`.
-        foreign = body.get("tools")
-        tools = foreign if isinstance(foreign, list) else []
-        body["tools"] = [*tools, *(_tool_to_json(tool) for tool in request.tools)]
+        body["tools"] = [_tool_to_json(tool) for tool in request.tools]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice_to_json(request.tool_choice)
     if request.max_tokens is not None:

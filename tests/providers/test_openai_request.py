@@ -64,21 +64,6 @@ def test_what_was_not_given_is_not_sent() -> None:
             },
         ),
         (
-            {"tools": (ToolSpec("f"),), "extra": {"tools": [{"type": "web_search"}]}},
-            {
-                "tools": [
-                    {"type": "web_search"},
-                    {
-                        "type": "function",
-                        "function": {
-                            "name": "f",
-                            "parameters": {"type": "object", "properties": {}},
-                        },
-                    },
-                ]
-            },
-        ),
-        (
             {"stream": True},
             {"stream": True, "stream_options": {"include_usage": True}},
         ),

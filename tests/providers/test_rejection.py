@@ -20,6 +20,7 @@ from streaming.errors import (
 from streaming.events import JsonValue
 
 KEY = "sk-0123456789"
+OUT_OF_CREDIT = Rejection(code="insufficient_quota")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_long_message_is_cut() -> None:
         (409, Rejection(), UpstreamRejectedError, None, False),
         (413, Rejection(), PayloadTooLargeError, None, False),
         (429, Rejection(), UpstreamRateLimitError, None, True),
-        (429, Rejection(code="insufficient_quota"), UpstreamRateLimitError, "insufficient_quota", False),
+        (429, OUT_OF_CREDIT, UpstreamRateLimitError, "insufficient_quota", False),
         (500, Rejection(), UpstreamRejectedError, None, True),
         (502, Rejection(), UpstreamRejectedError, None, True),
         (503, Rejection(), UpstreamOverloadedError, None, True),
