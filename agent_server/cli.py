@@ -4,6 +4,7 @@ This is the one module outside the backend that reads workflow definitions.
 """
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +39,10 @@ _COMMANDS = "agent_server.commands"
     },
 )
 @click.version_option(package_name="agent-server")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """An OpenAI-compatible LLM gateway and workflow agent."""
+    context.obj = faults_of
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -87,6 +90,21 @@ def plan(*, file: Path, inputs: tuple[str, ...], as_json: bool) -> None:
     else:
         view.print_plan(planned.model_dump(mode="json"))
     sys.exit(0 if planned.can_run else 1)
+
+
+def faults_of(definition: str, inputs: Mapping[str, object]) -> Sequence[object]:
+    """What is wrong with a definition, or with the inputs that were given for it."""
+    from workflow_backend.definition import (  # noqa: PLC0415
+        InvalidWorkflowError,
+        parse_workflow,
+        validate_inputs,
+    )
+
+    try:
+        validate_inputs(parse_workflow(definition), inputs)
+    except InvalidWorkflowError as exc:
+        return exc.problems
+    return ()
 
 
 def _check(file: Path) -> "Checked":

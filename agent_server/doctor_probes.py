@@ -102,7 +102,7 @@ def _check_stream(url: str, key: str | None) -> Finding:
     def note(event: Mapping[str, object]) -> None:
         seen.setdefault(str(event.get("type")), time.monotonic())
 
-    conversation = Conversation(url, key, f"{AGENT_MODEL}:offline/planner")
+    conversation = Conversation(url, key, f"{AGENT_MODEL}:offline/offline")
     try:
         reply = conversation.ask(f"Run this workflow:\n\n```yaml\n{PROBE_WORKFLOW}```\n", note)
     except ConversationError as exc:

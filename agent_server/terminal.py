@@ -25,20 +25,23 @@ def plain(value: object) -> str:
 class StepView:
     """Shows the events of workflow runs: a line for each outcome, a spinner for what goes on.
 
-    `status` is the status of the last workflow that ended, None while none has.
+    `run_id` is the last run of which there was an event, `status` that of the last one that ended;
+    both are None before that.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._running: dict[str, str] = {}
         self._spinner: Status | None = None
+        self.run_id: str | None = None
         self.status: str | None = None
 
     def show(self, event: Mapping[str, object]) -> None:
         """Show one event; kinds that need no line of their own are passed over."""
         kind, step = event.get("type"), plain(event.get("step"))
+        self.run_id = plain(event.get("run_id")) or self.run_id
         if kind == "workflow_started":
-            self._line("●", "bold", plain(event.get("workflow")), "started")
+            self._line("●", "bold", f"{plain(event.get('workflow'))} started")
         elif kind == "step_running":
             self._running[step] = plain(event.get("message")) or step
         elif kind == "step_complete":
@@ -51,8 +54,8 @@ class StepView:
         elif kind == "workflow_complete":
             self.status = plain(event.get("status"))
             style = "bold green" if self.status == "success" else "bold red"
-            name = plain(event.get("workflow"))
-            self._line("●", style, name, self.status, event.get("duration"))
+            name = f"{plain(event.get('workflow'))} {self.status}"
+            self._line("●", style, name, duration=event.get("duration"))
         if kind in {"step_complete", "step_failed", "step_skipped"}:
             self._running.pop(step, None)
         elif kind == "workflow_complete":
@@ -65,7 +68,7 @@ class StepView:
         self._spin()
 
     def _line(
-        self, sign: str, style: str, name: str, detail: object, duration: object = None
+        self, sign: str, style: str, name: str, detail: object = None, duration: object = None
     ) -> None:
         line = Text.assemble((f"{sign} {name}", style))
         if duration:

@@ -1,5 +1,6 @@
 """`agent-server doctor`: look at everything that can be wrong, and say the mend."""
 
+import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,8 @@ def doctor(*, url: str | None, offline: bool, data_dir: Path | None, **options: 
     With --url it also runs a one-second workflow there, to see whether events arrive as they
     happen. Exit code 1 means that something is broken.
     """
+    # What the probes find wrong is told once, as a finding.
+    logging.disable(logging.CRITICAL)
     console = Console()
     try:
         settings = load_settings(data_dir=data_dir, **options)
@@ -54,8 +57,9 @@ def _show(console: Console, findings: Iterable[Finding]) -> int:
     broken = 0
     for finding in findings:
         sign, style = SIGNS[finding.state]
-        console.print(Text.assemble((sign, style), f" {finding.title}: {plain(finding.detail)}"))
+        line = Text.assemble((sign, style), f" {finding.title}: {plain(finding.detail)}")
+        console.print(line, soft_wrap=True)
         if finding.mend:
-            console.print(Text(f"    mend: {plain(finding.mend)}"))
+            console.print(Text(f"    mend: {plain(finding.mend)}"), soft_wrap=True)
         broken += finding.state == "broken"
     return broken

@@ -17,7 +17,7 @@ from agent_server.commands.target import client_of, explain
 from agent_server.server_client import ServerCallError
 from agent_server.terminal import StepView, plain
 
-COLUMNS = ("run_id", "workflow", "status", "created_at", "finished_at")
+COLUMNS = ("run_id", "workflow", "status", "created_at")
 STATUSES = ("queued", "running", "success", "failed", "cancelled", "timed_out")
 ROUTE = "/v1/workflows/runs"
 
@@ -45,7 +45,9 @@ def list_runs(*, as_json: bool, **options: Any) -> None:
         _print_json(answer)
         return
     rows = answer.get("data")
-    table = Table(*COLUMNS, box=None)
+    table = Table(box=None)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold", no_wrap=column == "run_id")
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict):
             table.add_row(*(Text(plain(row.get(column))) for column in COLUMNS))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from providers.chat_request import ChatRequest
+from providers.code_blocks import prose_of
 from providers.offline import answers
 from providers.offline.actions import action_step
 from providers.offline.drafts import draft_workflow
@@ -113,13 +114,19 @@ def _after_template(_: Exchange, answer: ToolAnswer, __: set[str]) -> Move:
 def _after_compile(exchange: Exchange, answer: ToolAnswer, _: set[str]) -> Move:
     if (answer.data or {}).get("valid") is not True:
         return Move(answers.problems(answer, answer.arguments.get("workflow")))
-    inputs = input_values(exchange.message, answer.objects("inputs"))
+    inputs = input_values(_words_around_definition(exchange.message), answer.objects("inputs"))
     if _is_about_workflow_before(exchange):
         inputs = {**input_values(exchange.request_before, answer.objects("inputs")), **inputs}
     arguments: JsonObject = {"workflow": answer.text_of("workflow")}
     if inputs:
         arguments["inputs"] = dict(inputs)
     return Move("", "plan_workflow", arguments)
+
+
+def _words_around_definition(message: str) -> str:
+    """The message without the workflow in it: what a workflow says names no inputs."""
+    definition = find_definition(message)
+    return message if definition is None else prose_of(message).replace(definition, " ")
 
 
 def _is_about_workflow_before(exchange: Exchange) -> bool:
