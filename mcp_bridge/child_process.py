@@ -28,6 +28,7 @@ _MAX_QUEUED_LINES: Final = 1024
 _FAIR_SHARE_LINES: Final = 16
 # A grandchild may hold the pipe open for ever; what the child itself wrote is there by then.
 _LAST_OUTPUT_SECONDS: Final = 0.2
+_DRAIN_SECONDS: Final = 1.0
 _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -49,6 +50,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._exited = asyncio.Event()
+        self._drained = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
         self._fault = ""
         self._was_asked_to_end = False
@@ -108,6 +110,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
             await asyncio.sleep(0)
         while not self._lines:
             if self._is_at_end:
+                self._drained.set()
                 return None
             self._has_news.clear()
             await self._has_news.wait()
@@ -115,6 +118,10 @@ class ChildProcess(asyncio.SubprocessProtocol):
         if self._is_paused and len(self._lines) < _MAX_QUEUED_LINES // 2:
             self._resume_reading()
         return line
+
+    async def drain(self) -> None:
+        """Wait, for a second at most, until the reader has had the last line of a dead child."""
+        await happens(self._drained, _DRAIN_SECONDS)
 
     async def write(self, data: bytes) -> None:
         """Write to stdin once there is room for it.
@@ -144,28 +151,21 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._was_asked_to_end = not self._is_dead
         self._resume_reading()
         self._stdin.close()
-        if self._fault or not await self._has_exited(pacing.stdin_grace_seconds):
+        if self._fault or not await happens(self._exited, pacing.stdin_grace_seconds):
             self._was_asked_to_end = True
             self._group.send(signal.SIGTERM)
-            if not await self._has_exited(pacing.term_grace_seconds):
+            if not await happens(self._exited, pacing.term_grace_seconds):
                 self._group.send(signal.SIGKILL)
-                await self._has_exited(pacing.kill_wait_seconds)
+                await happens(self._exited, pacing.kill_wait_seconds)
         if not await self._group.sweep(pacing.sweep_grace_seconds, pacing.kill_wait_seconds):
             _LOGGER.error("MCP server %s: process group %d survives", self._spec.name, self.pid)
         self._at_end()
         self._transport.close()
 
-    async def _has_exited(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._exited.wait()
-        except TimeoutError:
-            return False
-        return True
-
     def give_up(self, fault: str) -> None:
         """Take the child for dead, because it hangs or makes no sense; it is ended impolitely."""
         self._fault = fault
+        self._drained.set()
         self._die()
         self._at_end()
 
@@ -245,6 +245,16 @@ class ChildProcess(asyncio.SubprocessProtocol):
         if self._is_paused:
             self._is_paused = False
             self._stdout.resume_reading()
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set, at the latest after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _guarded(spec: ServerSpec) -> list[str]:

@@ -18,6 +18,9 @@ from mcp_bridge.server_spec import ServerSpec
 
 _CONNECT_SECONDS: Final = 10.0
 _GOODBYE_SECONDS: Final = 2.0
+# Calls have timeouts of their own, and passing this one ends the whole session: it is there for
+# the answers that a server of the handshake era owes to cancelled calls and may never give.
+_SILENCE_SECONDS: Final = 3600.0
 
 
 @asynccontextmanager
@@ -37,8 +40,9 @@ async def http_transport(spec: ServerSpec, url: str) -> AsyncIterator[TransportS
 
     client = httpx2.AsyncClient(
         headers={**spec.headers, "accept-encoding": "identity"},
-        # A tool may be silent for as long as its call may take.
-        timeout=httpx2.Timeout(_CONNECT_SECONDS, read=spec.call_timeout_seconds),
+        timeout=httpx2.Timeout(
+            _CONNECT_SECONDS, read=max(_SILENCE_SECONDS, 2 * spec.call_timeout_seconds)
+        ),
         event_hooks={"request": [bound_goodbye], "response": [cap_body]},
     )
     async with (

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from mcp_bridge.catalogue import listing_digest, log_changes
-from mcp_bridge.child_process import ChildProcess
+from mcp_bridge.child_process import ChildProcess, happens
 from mcp_bridge.listing import ListedTool
 from mcp_bridge.plain_text import Redactor, clean_text, shorten
 from mcp_bridge.results import ToolResult
@@ -78,6 +78,7 @@ class Supervisor:
         self._ready_since: float | None = None
         self._last_error: str | None = None
         self._has_timed_out = False
+        self._must_end = False
 
     @property
     def is_ready(self) -> bool:
@@ -121,8 +122,9 @@ class Supervisor:
             self._set_state("stopped")
             return
         self._set_state("stopping")
-        await _happens(self._idle, grace_seconds)
+        await happens(self._idle, grace_seconds)
         pacing = self.spec.pacing
+        self._must_end = True
         self._owner.cancel()
         await asyncio.wait(
             {self._owner},
@@ -216,7 +218,9 @@ class Supervisor:
     async def _own(self) -> None:
         """Live after life of the server, until cancelled."""
         failures = 0
-        while True:
+        # Not by the cancellation alone: it is lost if it comes while the SDK's own cancel scopes
+        # unwind, for they take it for theirs.
+        while not self._must_end:
             began = time.monotonic()
             is_lasting = False
             try:
@@ -227,8 +231,9 @@ class Supervisor:
             if time.monotonic() - began >= self.spec.pacing.healthy_after_seconds:
                 failures = 0
             failures += 1
-            _LOGGER.warning("MCP server %s: %s", self.spec.name, self._last_error)
-            await self._pause(failures, is_lasting=is_lasting)
+            if not self._must_end:
+                _LOGGER.warning("MCP server %s: %s", self.spec.name, self._last_error)
+                await self._pause(failures, is_lasting=is_lasting)
 
     async def _pause(self, failures: int, *, is_lasting: bool) -> None:
         pacing = self.spec.pacing
@@ -289,11 +294,14 @@ class Supervisor:
         self._ready_since = time.time()
         self._set_state("ready")
         try:
-            while not connection.is_closed:
+            while not connection.is_closed and not self._must_end:
                 self._wake.clear()
-                await _happens(self._wake, self.spec.heartbeat_seconds)
+                await happens(self._wake, self.spec.heartbeat_seconds)
                 if not connection.is_closed:
                     await self._beat(connection)
+            if self._child is not None:
+                # Its last answers may be on their way still.
+                await self._child.drain()
             raise BridgeUnavailableError("ended by itself")
         finally:
             # Before the slow close, else calls would still be sent into the dying session.
@@ -362,15 +370,6 @@ class Supervisor:
         if child is not None:
             parts += child.last_words
         return shorten(self._redact(clean_text("; ".join(parts))), _MAX_ERROR)
-
-
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _import_connection() -> Callable[..., "AbstractAsyncContextManager[Connection]"]:

@@ -28,8 +28,10 @@ def write(message: dict[str, Any], *, id_last: bool = False) -> None:
 
 
 def write_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    # Not through sys.stdout, which a signal handler must not enter a second time.
+    rest = (line + "\n").encode()
+    while rest:
+        rest = rest[os.write(1, rest) :]
 
 
 def text_result(text: str) -> dict[str, Any]:
@@ -79,11 +81,14 @@ class HandmadeServer:
             return
         result = method(message.get("params", {}))
         if result is not None:
-            if self.is_modern:
-                result = {"resultType": "complete", **result}
-                if message["method"] != "tools/call":
-                    result |= {"ttlMs": 0, "cacheScope": "private"}
-            write({"id": message["id"], "result": result})
+            if self.is_modern and message["method"] != "tools/call":
+                result |= {"ttlMs": 0, "cacheScope": "private"}
+            self.respond(message["id"], result)
+
+    def respond(self, request: Any, result: dict[str, Any], *, id_last: bool = False) -> None:
+        if self.is_modern:
+            result = {"resultType": "complete", **result}
+        write({"id": request, "result": result}, id_last=id_last)
 
     def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -112,7 +117,7 @@ class HandmadeServer:
         return text_result(json.dumps(meta))
 
     def tool_environment(self, *_: Any) -> dict[str, Any]:
-        return text_result(json.dumps({"env": dict(os.environ), "cwd": str(Path.cwd())}))  # noqa: TID251
+        return text_result(json.dumps({"env": dict(os.environ), "cwd": str(Path.cwd())}))
 
     def tool_raw(self, arguments: dict[str, Any], _: Any) -> dict[str, Any]:
         result: dict[str, Any] = arguments["result"]
@@ -130,7 +135,7 @@ class HandmadeServer:
     def tool_release(self, *_: Any) -> dict[str, Any]:
         for request in self.held:
             if request not in self.cancelled:
-                write({"id": request, "result": text_result("released")})
+                self.respond(request, text_result("released"))
         self.held.clear()
         return text_result("done")
 
@@ -147,7 +152,7 @@ class HandmadeServer:
 
     def tool_big(self, arguments: dict[str, Any], _: Any) -> None:
         result = text_result("x" * arguments["bytes"])
-        write({"id": self.request["id"], "result": result}, id_last=arguments["id_last"])
+        self.respond(self.request["id"], result, id_last=arguments["id_last"])
 
     def tool_garbage(self, arguments: dict[str, Any], _: Any) -> dict[str, Any]:
         for _number in range(arguments["lines"]):
@@ -168,7 +173,7 @@ class HandmadeServer:
         os.close(1)
 
     def tool_answer_and_exit(self, arguments: dict[str, Any], _: Any) -> None:
-        write({"id": self.request["id"], "result": text_result("x" * arguments["bytes"])})
+        self.respond(self.request["id"], text_result("x" * arguments["bytes"]))
         os._exit(0)
 
     def tool_spawn(self, *_: Any) -> dict[str, Any]:

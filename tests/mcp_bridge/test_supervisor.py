@@ -225,6 +225,20 @@ async def test_stopping_does_not_wait_for_ever_and_cancels_nothing() -> None:
             await call
 
 
+@pytest.mark.parametrize("steps", range(0, 24, 2))
+async def test_stopping_is_final_at_any_moment_of_a_restart(steps: int) -> None:
+    async with running(child_spec()) as bridge:
+        os.kill(pid_of(bridge), signal.SIGKILL)
+        while bridge.is_ready:
+            await asyncio.sleep(0)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await bridge.stop(grace_seconds=0)
+        owner = bridge._servers["child"]._owner
+        assert owner is not None
+        assert owner.done()
+
+
 async def test_a_server_can_be_stopped_while_it_starts() -> None:
     async with running(child_spec("--silent"), must_be_ready=False) as bridge:
         await state(bridge, "starting")
