@@ -70,7 +70,7 @@ class ChatCompletionBody:
                 pass
             case Finished():
                 self._choice(event.choice).reason = event.reason
-                self._usage = event.usage or self._usage
+                self._usage = event.usage
             case TextDelta():
                 self._choice(event.choice).text.append(event.text)
             case ReasoningDelta():

@@ -198,7 +198,7 @@ class UIV1Encoder:
         return b"".join(chunks)
 
     def _finished(self, event: Finished) -> None:
-        self._usage = event.usage or self._usage
+        self._usage = event.usage
         if not event.choice:
             self._reason = event.reason
 

@@ -85,7 +85,7 @@ class VercelEncoder:
             case AgentToolReturned():
                 return self.data_line % dump(agent_tool_returned(event))
             case Finished():
-                self._usage = event.usage or self._usage
+                self._usage = event.usage
                 if not event.choice:
                     self._reason = event.reason
                 return b""

@@ -3,12 +3,19 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agent_server.api_keys import digest_of
 from tests.recordings import replay
 from tests.running_server import RunningServer, running_server
 
 __all__ = ["replay"]
+
+# The same examples in every run, and none fails because the machine is busy.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 ALICE, BOB, CAROL = (f"as-{letter * 40}" for letter in "abc")
 KEY_ENTRIES = " ".join(

@@ -78,6 +78,7 @@ VERCEL = [
     pytest.param(CHAT, {"user-agent": "ai-sdk-openai/4.0"}, STREAMED, "openai-sse", id="5: 7"),
     pytest.param(CHAT, {"user-agent": "ai/5.0.277"}, STREAMED, "openai-sse", id="5: generate"),
     pytest.param(CHAT, {"user-agent": "curl/8.5"}, STREAMED, "vercel", id="6: curl"),
+    pytest.param(CHAT, {"user-agent": "my-ai/1"}, STREAMED, "vercel", id="6: a name with ai"),
     pytest.param(CHAT, {"user-agent": "airflow/2"}, STREAMED, "vercel", id="6: a name like ai"),
     pytest.param(CHAT, {}, OPENAI, "vercel", id="6: a model and no word about streaming"),
     pytest.param(CHAT, {}, {"messages": PLAIN, "stream": True}, "vercel", id="6: stream alone"),

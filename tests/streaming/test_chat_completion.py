@@ -1,6 +1,7 @@
 """The JSON answer: what the events of one answer come to as a whole."""
 
 import pytest
+from openai.types.chat import ChatCompletion
 
 from streaming.chat_completion import ChatCompletionBody
 from streaming.encoder import StreamHead
@@ -127,6 +128,22 @@ def test_events_make_a_message(events: list[Event], message: JsonObject) -> None
     assert body["choices"] == [choice({"role": "assistant", **message}, "stop")]
     assert "usage" not in body
     assert "workflow_events" not in body
+
+
+def test_the_official_client_reads_the_body() -> None:
+    events: list[Event] = [
+        TextDelta("Hi"),
+        ToolCallEnded(0, "call_1", "look", "{}"),
+        WorkflowEvent(STEP),
+        Finished("tool_calls", usage=Usage(1, 2, 3, cached_tokens=1)),
+    ]
+    answer = ChatCompletion.model_validate(collect(events))
+    assert answer.choices[0].message.content == "Hi"
+    assert answer.choices[0].message.tool_calls is not None
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 1
+    assert answer.model_extra == {"workflow_events": [STEP]}
 
 
 def test_every_choice_has_its_message_and_its_reason() -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
 
 from streaming.encoder import StreamHead
 from streaming.errors import AgentServerError, UpstreamTimeoutError
@@ -136,6 +137,8 @@ def test_openai_chunks_are_one_answer(
     chunks = sse_objects(encode(name, head, events, error))
     if error is not None:
         assert chunks.pop()["error"]["code"] == "upstream_timeout"
+    for chunk in chunks:
+        ChatCompletionChunk.model_validate(chunk)
     roles: Counter[int] = Counter()
     finishes: Counter[int] = Counter()
     usages = []
