@@ -21,21 +21,30 @@ class EventChannel:
 
     async def put(self, event: Event) -> None:
         """Hand an event over, waiting for room; after `abandon` it is dropped."""
-        if not self._is_abandoned:
-            await self._queue.put(event)
+        await self._put(event)
 
     async def end(self) -> None:
         """Tell the reader that nothing follows."""
-        if not self._is_abandoned:
-            await self._queue.put(None)
+        await self._put(None)
 
     def abandon(self) -> None:
         """The reader has gone: release the writers that wait, drop what they write from now on."""
         self._is_abandoned = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._empty()
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events until `end`."""
         while (event := await self._queue.get()) is not None:
             yield event
+
+    async def _put(self, event: Event | None) -> None:
+        if self._is_abandoned:
+            return
+        await self._queue.put(event)
+        if self._is_abandoned:
+            # This writer waited for room; the next one may still.
+            self._empty()
+
+    def _empty(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()

@@ -120,7 +120,8 @@ class Toolbox:
         await emit(AgentToolCalled(call.call_id, call.name, arguments))
         result = await self._result(tool, arguments, caller, emit if executes else None)
         # Our own text is the object again, only longer.
-        own_text = "" if tool.is_own and result.structured is not None else result.text
+        is_object = tool.is_own and result.structured is not None and not result.is_error
+        own_text = "" if is_object else result.text
         text = result_text(own_text, result.structured, self._limits.max_result_characters)
         returned = AgentToolReturned(
             call.call_id, call.name, text, result.structured, result.is_error

@@ -3,7 +3,7 @@
 What this module promises, whatever becomes of the backend or the reader meanwhile:
 
 - every recorded event is handed on once and in order, by `seq`; none is made up;
-- at most `MAX_WAITING` events wait for a slow reader: the rest is read again from the store;
+- at most `max_waiting` events wait for a slow reader: the rest is read again from the store;
 - a backend that dies is waited for up to `resume_seconds`, then the run is followed where it was;
 - an inline run whose caller goes away is cancelled, a detached one goes on.
 
@@ -53,12 +53,14 @@ class WorkflowRun:
         *,
         resume_seconds: float,
         after_seq: int = 0,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self.run_id = run_id
         self._bridge = bridge
         self._server = server
         self._owner = owner
         self._resume_seconds = resume_seconds
+        self._max_waiting = max_waiting
         self._waiting: deque[JsonObject] = deque()
         self._wake = asyncio.Event()
         self._seq = after_seq
@@ -160,7 +162,7 @@ class WorkflowRun:
         seq = event.get("seq")
         if not isinstance(seq, int) or seq <= self._seq:
             return
-        if seq > self._seq + 1 or len(self._waiting) >= MAX_WAITING:
+        if seq > self._seq + 1 or len(self._waiting) >= self._max_waiting:
             if self._watching is not None:
                 self._watching.cancel()
             return
