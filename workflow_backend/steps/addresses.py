@@ -16,7 +16,7 @@ from ipaddress import (
 
 Address = IPv4Address | IPv6Address
 
-_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class AddressRefusedError(Exception):
@@ -50,7 +50,7 @@ class AddressPolicy:
             if candidate.version == network.version
         ):
             return
-        if not _is_public(found) or not _is_public(inner):
+        if not _is_public(inner):
             raise AddressRefusedError(
                 f"{host} is {found}, an address that is not public; steps may reach it only if the"
                 " server's list of allowed hosts names it"
@@ -79,9 +79,7 @@ def _embedded(address: Address) -> Address:
         return address
     if address.ipv4_mapped or address.sixtofour:
         return address.ipv4_mapped or address.sixtofour or address
-    if address.teredo:
-        return address.teredo[1]
     # IPv4-compatible (::a.b.c.d) and NAT64 carry it in the last 32 bits.
-    if any(address in network for network in _NAT64) or 1 < int(address) < 2**32:
+    if address in _NAT64 or 1 < int(address) < 2**32:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address

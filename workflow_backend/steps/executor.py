@@ -77,6 +77,7 @@ class StepExecutor:
             IsolationError: The isolation that was asked for does not work here.
         """
         settings = self._settings
+        _make_private(settings.data_dir)
         self._isolation = await choose_isolation(
             settings.isolation,
             settings.data_dir,
@@ -134,3 +135,7 @@ class StepExecutor:
                 "the step says what to do in words only (`needs_command`); give it `run`,"
                 " `python` or `http`"
             ) from None
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)

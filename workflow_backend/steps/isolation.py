@@ -129,7 +129,6 @@ class BubblewrapIsolation:
 
     def __init__(self, data_dir: Path, hidden_paths: Iterable[Path] = ()) -> None:
         self._bwrap = shutil.which("bwrap") or ""
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._data_dir = data_dir.resolve()
         hidden = [*map(Path, (*_HIDDEN_FOLDERS, *_HIDDEN_FILES)), *hidden_paths]
         self._before, self._after = _view(self._data_dir, hidden)
