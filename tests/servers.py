@@ -18,13 +18,14 @@ class Scripted:
     """One answer: its head, then each piece in a write of its own, then how it ends.
 
     `status` None sends no head at all. After `whole` the connection can be used again; `cut`
-    closes it, `reset` resets it, and `silence` says nothing more until the client leaves.
+    closes it, `reset` resets it, and `silence` says nothing more until the client leaves. `late`
+    ends as `whole` does, but not before the server's `may_end` is set.
     """
 
     status: int | None = 200
     pieces: tuple[bytes, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    ending: Literal["whole", "cut", "reset", "silence"] = "whole"
+    ending: Literal["whole", "cut", "reset", "silence", "late"] = "whole"
 
 
 @dataclass
@@ -53,6 +54,7 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self.connections = 0
         self.asked = asyncio.Event()
+        self.may_end = asyncio.Event()
         self.client_left = asyncio.Event()
         self._answers = answers
         self._open: set[asyncio.Task[None]] = set()
@@ -94,7 +96,9 @@ class ScriptedServer:
         for piece in filter(None, answer.pieces):
             writer.write(piece if answer.status is None else b"%x\r\n%s\r\n" % (len(piece), piece))
             await writer.drain()
-        if answer.ending == "whole":
+        if answer.ending == "late":
+            await self.may_end.wait()
+        if answer.ending in {"whole", "late"}:
             writer.write(b"0\r\n\r\n")
         elif answer.ending == "reset":
             connection = writer.get_extra_info("socket")
@@ -103,7 +107,7 @@ class ScriptedServer:
         elif answer.ending == "silence":
             await reader.read(1)
             self.client_left.set()
-        return answer.ending == "whole"
+        return answer.ending in {"whole", "late"}
 
 
 @contextlib.asynccontextmanager

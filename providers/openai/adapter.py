@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 import orjson
+import structlog
 from typing_extensions import override
 
 from providers.base import ModelInfo, Provider
@@ -27,6 +28,8 @@ from streaming.errors import (
 from streaming.events import Event, JsonObject
 
 OK_STATUSES: Final = range(200, 300)
+
+_log = structlog.get_logger(__name__)
 
 
 class OpenAIProvider(Provider):
@@ -103,6 +106,12 @@ class OpenAIProvider(Provider):
             retry=self._retry,
         )
         answer = await self._upstream.request(call)
+        _log.debug(
+            "upstream answered",
+            provider=self.name,
+            status=answer.status,
+            upstream_request_id=answer.request_id,
+        )
         if answer.status in OK_STATUSES:
             return answer
         async with answer:

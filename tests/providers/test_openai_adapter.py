@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from providers.base import ModelInfo
 from providers.chat_request import ChatRequest, Message, TextPart
@@ -145,9 +146,13 @@ async def test_cancelling_who_reads_the_events_ends_the_upstream_request(
 
 
 async def test_a_stream_read_to_its_end_gives_the_connection_back(upstream: Upstream) -> None:
-    async with scripted(Scripted(pieces=(STREAM,))) as server:
+    # The end of the body comes after the last event, as it does over a network.
+    async with scripted(Scripted(pieces=(STREAM,), ending="late")) as server:
         for _ in range(3):
-            await events_of(provider(upstream, server))
+            server.may_end.clear()
+            async for event in provider(upstream, server).chat(ASKED):
+                if isinstance(event, Finished):
+                    server.may_end.set()
         assert server.connections == 1
 
 
@@ -203,6 +208,14 @@ async def test_a_stream_that_falls_silent_is_an_error(upstream: Upstream) -> Non
             UpstreamCredentialsError,
             "up refused the server's key (401); check the key and the base URL of this provider",
             id="key",
+        ),
+        pytest.param(
+            400,
+            f'{{"error":"odd header: Bearer {KEY}"}}'.encode(),
+            {},
+            InvalidRequestError,
+            "up: odd header: Bearer ***",
+            id="key quoted",
         ),
         pytest.param(
             404,
@@ -287,6 +300,16 @@ async def test_an_error_body_that_never_ends_still_gives_the_error(upstream: Ups
         InvalidRequestError,
         "up: the request was refused (400)",
     )
+
+
+async def test_the_id_that_an_upstream_gave_a_request_is_logged(upstream: Upstream) -> None:
+    with capture_logs() as logs:
+        headers = {"x-request-id": "req_1"}
+        async with scripted(Scripted(pieces=(STREAM,), headers=headers)) as server:
+            await events_of(provider(upstream, server))
+    [line] = [line for line in logs if line["event"] == "upstream answered"]
+    assert (line["provider"], line["upstream_request_id"]) == ("up", "req_1")
+    assert KEY not in str(logs)
 
 
 async def test_a_request_that_a_provider_cannot_honour_is_not_sent(upstream: Upstream) -> None:

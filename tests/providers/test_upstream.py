@@ -326,8 +326,10 @@ async def test_cookies_and_proxies_of_the_environment_play_no_part(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with scripted(Scripted(headers={"set-cookie": "a=b"})) as server:
-        await body_of(upstream, call(server.url))
-        await body_of(upstream, call(server.url))
+        # A jar would keep no cookie of a host that has no name.
+        url = server.url.replace("127.0.0.1", "localhost")
+        await body_of(upstream, call(url))
+        await body_of(upstream, call(url))
     assert "cookie" not in server.requests[1].headers
 
 
