@@ -71,7 +71,11 @@ def _parse_entry(entry: str, number: int) -> ApiKey:
     values = {"scopes": "chat+run", "owner": name} | _parse_options(options, number, name)
     if not _NAME.fullmatch(values["owner"]):
         raise ValueError(f"entry {number} ({name}): an owner is written like a name")
-    return ApiKey(name, digest, parse_scopes(values["scopes"]), values["owner"])
+    try:
+        scopes = parse_scopes(values["scopes"])
+    except ValueError as exc:
+        raise ValueError(f"entry {number} ({name}): {exc}") from exc
+    return ApiKey(name, digest, scopes, values["owner"])
 
 
 def _parse_options(options: list[str], number: int, name: str) -> dict[str, str]:

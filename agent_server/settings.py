@@ -263,7 +263,8 @@ class Settings(BaseSettings):
         Seconds, Field(description="How long an MCP server may take to start.")
     ] = 20.0
     mcp_call_timeout_seconds: Annotated[
-        Seconds, Field(description="How long a tool call may stay without result or progress.")
+        Seconds,
+        Field(description="How long a tool call may take; a workflow run has limits of its own."),
     ] = 120.0
 
     log_level: Annotated[
