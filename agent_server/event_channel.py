@@ -17,7 +17,7 @@ class EventChannel:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue(capacity)
-        self._is_abandoned = False
+        self._abandoned = asyncio.Event()
 
     async def put(self, event: Event) -> None:
         """Hand an event over, waiting for room; after `abandon` it is dropped."""
@@ -29,7 +29,7 @@ class EventChannel:
 
     def abandon(self) -> None:
         """The reader has gone: release the writers that wait, drop what they write from now on."""
-        self._is_abandoned = True
+        self._abandoned.set()
         self._empty()
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -38,10 +38,10 @@ class EventChannel:
             yield event
 
     async def _put(self, event: Event | None) -> None:
-        if self._is_abandoned:
+        if self._abandoned.is_set():
             return
         await self._queue.put(event)
-        if self._is_abandoned:
+        if self._abandoned.is_set():
             # This writer waited for room; the next one may still.
             self._empty()
 

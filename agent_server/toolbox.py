@@ -210,6 +210,8 @@ def _lost(run_id: str) -> str:
 
 
 def _in_words(tool: str, error: BridgeError) -> str:
+    if error.code == "unknown_tool":
+        return f"{tool} is not there any more: its server is away. Nothing was called."
     if isinstance(error, BridgeTimeoutError):
         return f"{tool} did not answer in time. It may have done its work all the same."
     if isinstance(error, BridgeUnavailableError):
