@@ -9,6 +9,7 @@ from starlette.responses import Response
 from agent_server.log_config import get_logger
 from streaming import errors
 from streaming.errors import AgentServerError, UpstreamError
+from streaming.openai_objects import error_object
 
 INTERNAL_ERROR = (
     "The server failed on this request; its log tells why, under this answer's X-Request-Id."
@@ -45,21 +46,6 @@ log = get_logger()
 def status_of(error: AgentServerError) -> int:
     """The HTTP status of an error, by its class or the nearest base in the table."""
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
-
-
-def error_object(error: AgentServerError) -> dict[str, object]:
-    """OpenAI's error envelope: `{"error": {message, type, param, code}}`.
-
-    Source: OpenAI API reference, "Error codes", 2026-10.
-    """
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.error_type,
-            "param": error.param,
-            "code": error.code,
-        }
-    }
 
 
 def error_response(error: AgentServerError) -> Response:

@@ -35,7 +35,10 @@ def thinking_block(block: ReasoningBlock) -> JsonObject | None:
 
 
 def error_object(error: AgentServerError) -> JsonObject:
-    """OpenAI's error envelope, as all its clients read it inside a stream too."""
+    """OpenAI's error envelope, which its clients read as a body and inside a stream.
+
+    Source: OpenAI API reference, "Error codes", 2026-10.
+    """
     return {
         "error": {
             "message": error.message,

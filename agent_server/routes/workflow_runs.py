@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent_server.answers import JsonResponse
-from agent_server.error_responses import error_object, log_error
+from agent_server.error_responses import log_error
 from agent_server.event_channel import EventChannel
 from agent_server.mcp_servers import BACKEND
 from agent_server.services import caller_of, services_of
@@ -24,6 +24,7 @@ from streaming.errors import (
     NotFoundError,
 )
 from streaming.events import JsonObject, WorkflowEvent
+from streaming.openai_objects import error_object
 
 STATUSES = ("queued", "running", "success", "failed", "cancelled", "timed_out")
 MAX_LIMIT = 200
