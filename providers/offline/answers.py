@@ -86,8 +86,7 @@ def planned(plan: ToolAnswer, *, unmet: list[str], is_asked: bool) -> str:
     if unmet:
         words = ", ".join(f"`{word}`" for word in unmet)
         parts.append(f"It is the nearest template, but it knows nothing of {words}.")
-    parts.append(_question(plan, is_asked=is_asked))
-    return _answer("\n\n".join(parts))
+    return _answer("\n\n".join(parts), question=_question(plan, is_asked=is_asked))
 
 
 def run_done(run: ToolAnswer) -> str:
@@ -177,5 +176,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"   {line}" if line else "" for line in text.splitlines())
 
 
-def _answer(text: str) -> str:
-    return f"{text}\n\n{NOTE}\n"
+def _answer(text: str, question: str = "") -> str:
+    """The question comes last, so that a bare yes answers it."""
+    parts = [text, NOTE, question] if question else [text, NOTE]
+    return "\n\n".join(parts) + "\n"

@@ -1,6 +1,7 @@
 """A list of things to do, written as a workflow: each item one step, one after the other."""
 
 import re
+import unicodedata
 
 from providers.offline.actions import action_step
 from providers.offline.request_items import RequestItem, RequestList
@@ -33,7 +34,9 @@ def draft_workflow(found: RequestList) -> JsonObject:
 
 def slug(text: str, *, fallback: str) -> str:
     """A name of at most 40 lower-case letters, digits, hyphens; `{placeholders}` are left out."""
-    plain = _NOT_IN_NAME.sub("-", _PLACEHOLDER.sub("", text).lower()).strip("-")
+    letters = unicodedata.normalize("NFKD", _PLACEHOLDER.sub("", text))
+    ascii_only = letters.encode("ascii", "ignore").decode().lower()
+    plain = _NOT_IN_NAME.sub("-", ascii_only).strip("-")
     if len(plain) > _MAX_NAME:
         plain = plain[: _MAX_NAME + 1].rpartition("-")[0] or plain[:_MAX_NAME]
     return plain if plain and plain[0].isalpha() else f"{fallback}-{plain}".rstrip("-")[:_MAX_NAME]

@@ -96,6 +96,8 @@ def _orders_something(message: str) -> bool:
 
 
 def _after_templates(exchange: Exchange, answer: ToolAnswer, _: set[str]) -> Move:
+    if "query" not in answer.arguments:
+        return Move(answers.command_done(answer))
     best = answer.text_of("best")
     chosen = next((item for item in answer.objects("templates") if item.get("name") == best), None)
     if chosen is None:
