@@ -148,6 +148,9 @@ class HandmadeServer:
             if message is not None:
                 params["message"] = message
             write({"method": "notifications/progress", "params": params})
+        if arguments.get("exit"):
+            self.respond(self.request["id"], text_result("done"))
+            os._exit(0)
         return text_result("done")
 
     def tool_big(self, arguments: dict[str, Any], _: Any) -> None:

@@ -103,6 +103,15 @@ async def test_what_a_child_wrote_before_it_exited_is_not_lost() -> None:
     assert result.text.endswith("[truncated, 200000 characters in all]")
 
 
+async def test_what_is_still_to_be_read_when_a_child_exits_is_not_lost_either() -> None:
+    async with running(child_spec()) as bridge:
+        events: list[object] = []
+        arguments = {"messages": ["event"] * 1000, "exit": True}
+        result = await bridge.call("progress", arguments, on_progress=events.append)
+        assert result.text == "done"
+        assert len(events) == 1000
+
+
 async def test_lines_that_nobody_reads_stop_the_child_and_not_us() -> None:
     child = ChildProcess(child_spec("--banner", "200000"), Redactor([]), lambda: None)
     await child.start()
@@ -114,7 +123,7 @@ async def test_lines_that_nobody_reads_stop_the_child_and_not_us() -> None:
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, json, sys
 from mcp_bridge.child_process import ChildProcess
 from mcp_bridge.plain_text import Redactor
 from tests.mcp_bridge.bridges import child_spec
@@ -124,22 +133,27 @@ async def main():
     child = ChildProcess(child_spec(*flags), Redactor([]), lambda: None)
     await child.start()
     await child.read_line()
-    print(child.pid, flush=True)
     if sys.argv[1] == "wait":
+        print(child.pid, flush=True)
         await asyncio.Event().wait()
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "spawn"}}
+    await child.write(json.dumps(call).encode() + b"\\n")
+    answer = json.loads(await child.read_line())
+    print(answer["result"]["content"][0]["text"], flush=True)
     sys.exit(0)
 
 asyncio.run(main())
 """
 
 
-def start_parent(argument: str) -> "tuple[subprocess.Popen[str], int]":
+def start_parent(argument: str, **environment: str) -> "tuple[subprocess.Popen[str], int]":
     parent = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", PARENT, argument],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
+        env=environment,
     )
     assert parent.stdout is not None
     with parent.stdout:
@@ -147,14 +161,15 @@ def start_parent(argument: str) -> "tuple[subprocess.Popen[str], int]":
 
 
 async def test_children_die_when_the_interpreter_exits_without_stopping_them() -> None:
-    parent, child = start_parent("exit")
+    # Without a PATH there is no setpriv, so it is not the kernel that ends them.
+    parent, grandchild = start_parent("exit", PATH="")
     await asyncio.to_thread(parent.wait)
-    await death(child)
+    await death(grandchild)
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="the kernel is told by setpriv")
 async def test_a_child_that_ignores_everything_dies_with_its_killed_parent() -> None:
-    parent, child = start_parent("wait")
+    parent, child = start_parent("wait", PATH=os.defpath)
     parent.kill()
     await asyncio.to_thread(parent.wait)
     await death(child)

@@ -226,7 +226,7 @@ async def test_a_silent_server_runs_into_the_timeout_of_the_call() -> None:
 
 
 async def test_a_server_that_forgot_the_session_is_greeted_again() -> None:
-    async with handmade() as (app, bridge):
+    async with handmade(heartbeat_seconds=600) as (app, bridge):
         await bridge.call("forget", {})
         assert (await bridge.call("fine", {})).is_error
         await state(bridge, "backoff")

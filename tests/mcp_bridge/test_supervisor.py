@@ -40,6 +40,23 @@ async def test_a_killed_idle_server_is_noticed_and_replaced_without_any_call() -
         assert "ended by itself; killed by signal 9" in (status.last_error or "")
 
 
+async def test_a_dead_server_is_not_ready_from_the_instant_in_which_its_death_is_known() -> None:
+    async with running(child_spec()) as bridge:
+        child = bridge._servers["child"]._child
+        assert child is not None
+        was_ready_when_dead: list[bool] = []
+        on_death = child._on_death
+
+        def look() -> None:
+            on_death()
+            was_ready_when_dead.append(bridge.is_ready)
+
+        child._on_death = look
+        os.kill(pid_of(bridge), signal.SIGKILL)
+        await state(bridge, "starting")
+        assert was_ready_when_dead == [False]
+
+
 async def test_calls_of_a_killed_server_fail_at_once_and_none_is_repeated() -> None:
     async with running(child_spec()) as bridge:
         pid = pid_of(bridge)
@@ -229,8 +246,7 @@ async def test_stopping_does_not_wait_for_ever_and_cancels_nothing() -> None:
 async def test_stopping_is_final_at_any_moment_of_a_restart(steps: int) -> None:
     async with running(child_spec()) as bridge:
         os.kill(pid_of(bridge), signal.SIGKILL)
-        while bridge.is_ready:
-            await asyncio.sleep(0)
+        await state(bridge, "starting")
         for _ in range(steps):
             await asyncio.sleep(0)
         await bridge.stop(grace_seconds=0)
