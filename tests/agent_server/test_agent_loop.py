@@ -363,6 +363,19 @@ async def test_a_detached_answer_goes_on_without_its_reader(bridge: Bridge, tmp_
     assert (tmp_path / "second").exists()
 
 
+async def test_a_server_that_stops_leaves_detached_runs_alone(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    turns = [Turn(calls=[Call("execute_workflow", {"workflow": workflow(wait_for(gate))})])]
+    async with running_model(turns) as (_, provider):
+        async with agent_on(bridge, provider) as agent:
+            run_id = await leave_during_run(agent, AgentCaller("stopped", detached=True))
+        gate.touch()
+        async with asyncio.timeout(BOUND_SECONDS):
+            assert await run_status(bridge, run_id, "stopped") == "success"
+
+
 async def test_the_wall_time_cancels_the_run(bridge: Bridge, tmp_path: Path) -> None:
     definition = workflow(wait_for(tmp_path / "never"))
     turns = [Turn(calls=[Call("execute_workflow", {"workflow": definition})])]
