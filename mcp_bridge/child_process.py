@@ -57,6 +57,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._is_dead = False
         self._is_at_end = False
         self._is_paused = False
+        self._queued_bytes = 0
         self._taken = 0
         self.bytes_received = 0
 
@@ -115,7 +116,8 @@ class ChildProcess(asyncio.SubprocessProtocol):
             self._has_news.clear()
             await self._has_news.wait()
         line = self._lines.popleft()
-        if self._is_paused and len(self._lines) < _MAX_QUEUED_LINES // 2:
+        self._queued_bytes -= _held_bytes(line)
+        if not self._is_queue_full(share=2):
             self._resume_reading()
         return line
 
@@ -190,8 +192,10 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self.bytes_received += len(data)
         if self._is_at_end or self._ending is not None:
             return
-        self._lines.extend(self._assembler.feed(data))
-        if len(self._lines) > _MAX_QUEUED_LINES and not self._is_paused:
+        lines = self._assembler.feed(data)
+        self._lines.extend(lines)
+        self._queued_bytes += sum(map(_held_bytes, lines))
+        if self._is_queue_full() and not self._is_paused:
             self._is_paused = True
             self._stdout.pause_reading()
         self._has_news.set()
@@ -241,10 +245,18 @@ class ChildProcess(asyncio.SubprocessProtocol):
         else:
             self._at_end()
 
+    def _is_queue_full(self, share: int = 1) -> bool:
+        too_many = len(self._lines) * share > _MAX_QUEUED_LINES
+        return too_many or self._queued_bytes * share > 2 * self._spec.max_line_bytes
+
     def _resume_reading(self) -> None:
         if self._is_paused:
             self._is_paused = False
             self._stdout.resume_reading()
+
+
+def _held_bytes(line: bytes | OversizeLine) -> int:
+    return len(line) if isinstance(line, bytes) else len(line.head) + len(line.tail)
 
 
 async def happens(event: asyncio.Event, seconds: float) -> bool:

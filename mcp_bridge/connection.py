@@ -4,10 +4,9 @@ Importing this module imports the MCP SDK (about 0.7 s of CPU), so it is importe
 server starts.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -27,6 +26,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from mcp_bridge.child_process import ChildProcess
+from mcp_bridge.exception_groups import innermost
 from mcp_bridge.http_transport import http_transport
 from mcp_bridge.listing import MAX_TOOLS, ListedTool, repair_listing
 from mcp_bridge.results import ToolResult, error_result, progress_event, read_result
@@ -37,6 +37,7 @@ from streaming.events import JsonObject, JsonValue
 
 OnProgress = Callable[[JsonObject], None]
 
+MAX_FOREIGN_EVENTS: Final = 1000
 _MAX_PAGES: Final = 100
 _CLIENT: Final = Implementation(name="agent-server", version="1")
 # These log what servers sent, with tracebacks and excerpts; what matters is logged here instead.
@@ -161,11 +162,15 @@ class Connection:
         if on_progress is None:
             return None
 
+        left = MAX_FOREIGN_EVENTS
+
         # It must never await: the SDK starts one task per notification, and only tasks that end at
         # their first step end in order and before the result.
         async def report(progress: float, total: float | None, message: str | None) -> None:
-            event = progress_event(progress, total, message, is_trusted=self._spec.is_own)
-            on_progress(event)
+            nonlocal left
+            left -= not self._spec.is_own
+            if left >= 0:
+                on_progress(progress_event(progress, total, message, self._spec.is_own))
 
         return report
 
@@ -209,7 +214,7 @@ async def open_connection(
     Enter and leave in the same task. Leaving ends the child and its process group.
 
     Raises:
-        MCPError: the server refused the handshake, or died before its end.
+        BridgeError: the server refused the handshake, died before its end, or does not speak MCP.
     """
     for logger, level in _QUIET.items():
         logging.getLogger(logger).setLevel(level)
@@ -217,7 +222,6 @@ async def open_connection(
     async def on_message(message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
             on_doubt()
-        await asyncio.sleep(0)
 
     transport: AbstractAsyncContextManager[TransportStreams] = (
         http_transport(spec, spec.url or "")
@@ -231,12 +235,25 @@ async def open_connection(
         message_handler=on_message,
         cache=None,
     )
-    async with client:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(client)
+        except (MCPError, ValidationError, RuntimeError, ExceptionGroup) as exc:
+            raise _handshake_error(innermost(exc)) from exc
         connection = Connection(spec, client, child, on_doubt)
         try:
             yield connection
         finally:
             connection.close()
+
+
+def _handshake_error(exc: BaseException) -> BridgeError:
+    if isinstance(exc, MCPError):
+        return BridgeUnavailableError(f"the handshake failed: {exc.message}")
+    if isinstance(exc, ValidationError | RuntimeError):
+        # Not with the words of the error, which quote what the server sent.
+        return BridgeProtocolError("its answer to the handshake is not valid MCP")
+    return BridgeUnavailableError(f"the handshake failed: {type(exc).__name__}: {exc}")
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ def truncate(text: str) -> str:
 
 
 def progress_event(
-    progress: float, total: float | None, message: str | None, *, is_trusted: bool
+    progress: float, total: float | None, message: str | None, is_trusted: bool
 ) -> JsonObject:
     """The event of a progress notification: `{"type": ..., ...}`.
 

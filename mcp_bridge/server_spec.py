@@ -101,7 +101,9 @@ class ServerSpec:
 
     def _problem(self) -> str | None:
         if not _NAME.fullmatch(self.name):
-            return "the name must be 1 to 64 letters, digits, spaces or . _ -, a letter first"
+            return (
+                "the name must be 1 to 64 letters, digits, spaces or . _ -, a letter or digit first"
+            )
         if bool(self.command) == bool(self.url):
             return "give either a command or a url"
         if self.mode not in get_args(Mode):

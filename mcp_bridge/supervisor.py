@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from mcp_bridge.catalogue import listing_digest, log_changes
 from mcp_bridge.child_process import ChildProcess, happens
+from mcp_bridge.exception_groups import innermost
 from mcp_bridge.listing import ListedTool
 from mcp_bridge.plain_text import Redactor, clean_text, shorten
 from mcp_bridge.results import ToolResult
@@ -226,8 +227,9 @@ class Supervisor:
             try:
                 await self._live()
             except Exception as exc:
-                self._last_error = self._describe(exc)
-                is_lasting = getattr(exc, "code", None) in _LASTING
+                cause = innermost(exc)
+                self._last_error = self._describe(cause)
+                is_lasting = isinstance(cause, BridgeError) and cause.code in _LASTING
             if time.monotonic() - began >= self.spec.pacing.healthy_after_seconds:
                 failures = 0
             failures += 1
@@ -363,8 +365,6 @@ class Supervisor:
         self._state_changed = asyncio.Event()
 
     def _describe(self, exc: BaseException) -> str:
-        while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-            exc = exc.exceptions[0]
         parts = [str(exc) if isinstance(exc, BridgeError) else f"{type(exc).__name__}: {exc}"]
         child = self._child
         if child is not None:

@@ -44,6 +44,7 @@ class HandmadeServer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.is_modern = options.era == "modern"
         self.is_deaf = options.ignore_unknown
+        self.handshake: dict[str, Any] = json.loads(options.handshake)
         self.cancelled: list[Any] = []
         self.held: list[Any] = []
         self.request: dict[str, Any] = {}
@@ -90,8 +91,11 @@ class HandmadeServer:
             result = {"resultType": "complete", **result}
         write({"id": request, "result": result}, id_last=id_last)
 
-    def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {
+    def initialize(self, params: dict[str, Any]) -> dict[str, Any] | None:
+        if self.handshake and "error" in self.handshake:
+            write({"id": self.request["id"], **self.handshake})
+            return None
+        return self.handshake or {
             "protocolVersion": params["protocolVersion"],
             "capabilities": {"tools": {"listChanged": True}},
             "serverInfo": {"name": "child", "version": "1"},
@@ -199,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--era", default="legacy")
     parser.add_argument("--tools")
+    parser.add_argument("--handshake", default="{}", help="what to answer instead")
     parser.add_argument("--exit-at-start", type=int)
     parser.add_argument("--crash-once", help="a file: crash at start if it does not exist yet")
     parser.add_argument("--words", default="")

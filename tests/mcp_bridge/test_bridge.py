@@ -58,6 +58,15 @@ async def test_only_our_own_server_learns_the_owner_and_may_send_events() -> Non
         ]
 
 
+async def test_a_foreign_server_cannot_flood_us_with_progress() -> None:
+    async with running(OTHER) as bridge:
+        await bridge._servers["other"].wait_ready(20)
+        events: list[object] = []
+        many = {"messages": ["more"] * 1500}
+        await bridge.call("other__progress", many, on_progress=events.append)
+        assert len(events) == 1000
+
+
 @pytest.mark.parametrize(
     ("server", "tool"), [("other", "exit"), ("nobody", "echo")], ids=["filtered", "no server"]
 )

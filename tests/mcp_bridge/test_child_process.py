@@ -122,6 +122,21 @@ async def test_lines_that_nobody_reads_stop_the_child_and_not_us() -> None:
     assert await child.read_line() is None
 
 
+async def test_big_lines_that_nobody_reads_are_not_held_without_bound() -> None:
+    spec = child_spec(max_line_bytes=1024 * 1024)
+    child = ChildProcess(spec, Redactor([]), lambda: None)
+    await child.start()
+    arguments = {"bytes": 1_000_000, "id_last": False}
+    params = {"name": "big", "arguments": arguments}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    for _ in range(30):
+        await child.write(json.dumps(call).encode() + b"\n")
+    for _ in range(30):
+        assert len(await child.read_line() or b"") > 1_000_000
+        assert child._queued_bytes < 4 * 1024 * 1024
+    await child.end()
+
+
 PARENT = """
 import asyncio, json, sys
 from mcp_bridge.child_process import ChildProcess

@@ -81,8 +81,8 @@ def test_a_long_text_is_cut_and_says_so() -> None:
         ),
     ],
 )
-def test_progress_becomes_an_event(message: str | None, is_trusted: bool, event: Any) -> None:
-    assert progress_event(2, 5, message, is_trusted=is_trusted) == event
+def test_progress_becomes_an_event(message: str | None, *, is_trusted: bool, event: Any) -> None:
+    assert progress_event(2, 5, message, is_trusted) == event
 
 
 def test_a_huge_progress_message_of_a_foreign_server_is_cut() -> None:

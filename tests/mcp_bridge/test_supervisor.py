@@ -150,6 +150,20 @@ async def test_a_server_that_is_silent_at_the_handshake_is_given_up() -> None:
         assert status.last_error == "gave no answer to the handshake within 1 s"
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ('{"protocolVersion": "1999-01-01", "secret": "swordfish"}', "is not valid MCP"),
+        ('{"error": {"code": -32000, "message": "go away"}}', "the handshake failed: go away"),
+    ],
+)
+async def test_a_bad_handshake_is_told_without_its_words(answer: str, told: str) -> None:
+    async with running(child_spec("--handshake", answer), must_be_ready=False) as bridge:
+        status = await state(bridge, "backoff")
+        assert told in (status.last_error or "")
+        assert "swordfish" not in (status.last_error or "")
+
+
 async def test_a_server_that_does_not_answer_the_probe_is_tried_without_it() -> None:
     spec = child_spec("--ignore-unknown", mode="auto", connect_timeout_seconds=1)
     async with running(spec) as bridge:
@@ -296,4 +310,5 @@ async def test_only_the_pinned_tools_are_accepted() -> None:
     async with running(other, must_be_ready=False) as bridge:
         status = await state(bridge, "failed")
         assert f"check them, then pin {digest}" in (status.last_error or "")
+        assert status.restarts == 0
         assert bridge.tools() == ()
