@@ -274,6 +274,11 @@ class JournalEngine(Engine):
                     return
                 await feed.wait(after_seq)
 
+    async def forget_old_runs(self) -> int:
+        """Forget the runs that retention does not keep, at once; how many those were."""
+        self._require_open()
+        return await self._keeper.forget()
+
     async def _events_after(
         self, run: int, feed: LiveFeed | None, after_seq: int
     ) -> Sequence[RunEvent]:

@@ -116,19 +116,8 @@ class JournalStore:
 
     async def page(self, wanted: RunFilter, before: int | None, limit: int) -> list[RunRow]:
         """Runs of an owner, newest first."""
-        where, values = ["owner = ?"], [wanted.owner]
-        for column, value in (("status", wanted.status), ("workflow", wanted.workflow)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
-        if before is not None:
-            where.append("id < ?")
-        query = (
-            f"SELECT {RUN_COLUMNS} FROM runs WHERE {' AND '.join(where)}"  # noqa: S608
-            " ORDER BY id DESC LIMIT ?"
-        )
-        numbers = (limit,) if before is None else (before, limit)
-        return [RunRow.of(row) for row in await self._read(query, (*values, *numbers))]
+        query, values = page_query(wanted, before, limit)
+        return [RunRow.of(row) for row in await self._read(query, values)]
 
     async def events(self, run: int, after_seq: int) -> list[RunEvent]:
         """The next events of a run, a page at most."""
@@ -214,3 +203,17 @@ class JournalStore:
         if self._writer is None:
             raise JournalBrokenError("the journal is not open")
         return self._writer
+
+
+def page_query(wanted: RunFilter, before: int | None, limit: int) -> tuple[str, list[object]]:
+    """The query for runs of an owner, newest first; each combination of filters has its index."""
+    conditions: list[tuple[str, object]] = [("owner = ?", wanted.owner)]
+    if wanted.workflow is not None:
+        conditions.append(("workflow = ?", wanted.workflow))
+    if wanted.status is not None:
+        conditions.append(("status = ?", wanted.status))
+    if before is not None:
+        conditions.append(("id < ?", before))
+    where = " AND ".join(condition for condition, _ in conditions)
+    query = f"SELECT {RUN_COLUMNS} FROM runs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    return query, [*(value for _, value in conditions), limit]
