@@ -54,7 +54,7 @@ def input_values(message: str, inputs: list[JsonObject]) -> JsonObject:
     `inputs` holds `name` and `type` of each. What does not fit the type stays text, so that the
     plan can say what is wrong with it.
     """
-    pairs = {name.lower(): value.strip("\"'") for name, value in _PAIR.findall(message)}
+    pairs = {name.lower(): _unquoted(value) for name, value in _PAIR.findall(message)}
     plain = _PAIR.sub(" ", message)
     urls = [url.rstrip(".!?") for url in _URL.findall(plain)]
     paths = [path.rstrip(".!?") for path in _PATH.findall(_URL.sub(" ", plain))]
@@ -68,6 +68,11 @@ def input_values(message: str, inputs: list[JsonObject]) -> JsonObject:
         elif kind == "string" and _PATH_INPUT.search(name) and paths:
             values[name] = paths.pop(0)
     return values
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) > 1 and value[0] in "\"'" and value[0] == value[-1]
+    return value[1:-1] if is_quoted else value
 
 
 def _typed(text: str, kind: str) -> JsonValue:

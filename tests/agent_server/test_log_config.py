@@ -91,7 +91,7 @@ def test_a_known_secret_is_masked_wherever_it_stands(log_format: str) -> None:
     stream = io.BytesIO()
     configure_logging(log_format=log_format, secrets=[SECRET], stream=stream)  # type: ignore[arg-type]
     log = get_logger()
-    log.info("text " + SECRET, value=SECRET, nested={"deep": [SECRET]})
+    log.info("text %s", SECRET, value=SECRET, nested={"deep": [SECRET]})
     try:
         fail(SECRET)
     except ValueError:
