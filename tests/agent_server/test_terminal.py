@@ -1,0 +1,59 @@
+import io
+
+from rich.console import Console
+
+from agent_server.terminal import StepView, plain, print_answer
+
+
+def shown(*events: dict[str, object]) -> tuple[str, StepView]:
+    stream = io.StringIO()
+    view = StepView(Console(file=stream, width=100))
+    for event in events:
+        view.show(event)
+    view.close()
+    return stream.getvalue(), view
+
+
+def test_plain_text_keeps_words_and_drops_what_a_terminal_obeys() -> None:
+    hostile = "a\x1b[31mb\x1b]0;title\x07c\x9b2Jd\x00e\u202ef\tg\nh"
+    assert plain(hostile) == "abc2Jdef\tg\nh"
+
+
+def test_steps_are_shown_with_their_outcome() -> None:
+    said, view = shown(
+        {"type": "workflow_started", "workflow": "w", "run_id": "r"},
+        {"type": "step_running", "step": "a", "message": "Doing a"},
+        {"type": "step_complete", "step": "a", "output": "one\ntwo", "duration": "1.2s"},
+        {"type": "step_failed", "step": "b", "error": "broke", "will_retry": True},
+        {"type": "step_skipped", "step": "c", "reason": "not needed"},
+        {"type": "workflow_complete", "workflow": "w", "status": "failed", "duration": "2.0s"},
+    )
+    assert said.splitlines() == [
+        "● w started",
+        "✓ a  1.2s",
+        "    one",
+        "    two",
+        "✗ b",
+        "    broke (will retry)",
+        "- c",
+        "    not needed",
+        "● w failed  2.0s",
+    ]
+    assert (view.run_id, view.status) == ("r", "failed")
+
+
+def test_markup_in_an_output_is_text() -> None:
+    said, _ = shown({"type": "step_complete", "step": "[red]a", "output": "[bold]x[/nope]"})
+    assert said.splitlines() == ["✓ [red]a", "    [bold]x[/nope]"]
+
+
+def test_a_long_line_is_cut() -> None:
+    said, _ = shown({"type": "step_complete", "step": "a", "output": "x" * 500})
+    assert "…" in said
+    assert said.count("x") < 200
+
+
+def test_an_answer_is_plain_text_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    print_answer(Console(file=stream, width=20), "# Title\n\x1b[2J[bold]" + "y" * 60)
+    assert stream.getvalue() == "# Title\n[bold]" + "y" * 60 + "\n"
