@@ -23,8 +23,8 @@ INSTRUCTIONS = (
 def create_server(backend: Backend, log_level: LogLevel = "WARNING") -> MCPServer:
     """The server with all its tools, not yet serving."""
     server = MCPServer(NAME, version=VERSION, instructions=INSTRUCTIONS, log_level=log_level)
-    # It logs the text of what a client sends at ERROR, which may hold anything.
-    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    # At INFO it tells of every request.
+    logging.getLogger("mcp").setLevel(logging.WARNING)
     register_definition_tools(server, backend)
     register_environment_tools(server, backend)
     register_run_tools(server, backend)

@@ -20,6 +20,8 @@ from workflow_backend.definition.problems import Problem, closest, listed
 from workflow_backend.definition.reference_checks import check_references
 from workflow_backend.definition.values import check_input
 
+MAX_CYCLE_NAMES = 20
+
 _ACTIONS = ("run", "python", "http", "needs_command")
 
 
@@ -218,9 +220,19 @@ def _check_graph(workflow: Workflow) -> Iterator[Problem]:
         if len(cycle) > 2:
             yield Problem(
                 f"steps[{positions[cycle[0]]}].depends",
-                f"these steps wait for each other: {' -> '.join(cycle)}.",
+                f"these steps wait for each other: {_arrows(cycle)}.",
                 f"Remove one, such as `{cycle[1]}` from the `depends` of `{cycle[0]}`.",
             )
+
+
+def _arrows(cycle: list[str]) -> str:
+    """The cycle as `a -> b -> a`; the middle of a long one is left out."""
+    shown = [name[:64] for name in cycle]
+    if len(shown) > MAX_CYCLE_NAMES:
+        half = MAX_CYCLE_NAMES // 2
+        left_out = f"... {len(shown) - 2 * half} more ..."
+        shown = [*shown[:half], left_out, *shown[-half:]]
+    return " -> ".join(shown)
 
 
 def _check_env(path: str, env: dict[str, str]) -> Iterator[Problem]:

@@ -14,7 +14,6 @@ from typing_extensions import override
 MAX_EXPRESSION_CHARACTERS = 1_000
 MAX_NESTING = 32
 MAX_MACRO_DEPTH = 2
-MAX_LITERAL_ITEMS = 1_000
 
 ROOTS = frozenset({"inputs", "steps", "env", "secrets", "run"})
 
@@ -107,7 +106,7 @@ def read_shape(source: str) -> Shape:
     """The shape of a normalised expression.
 
     Raises:
-        ExpressionError: It is nested too deeply, or its literal lists are too long.
+        ExpressionError: It is nested too deeply.
     """
     tokens = [
         _Token(str(match.lastgroup), match.group())
@@ -123,8 +122,6 @@ def read_shape(source: str) -> Shape:
             f" {MAX_MACRO_DEPTH}; use a `python` step",
             source,
         )
-    if literal_items > MAX_LITERAL_ITEMS:
-        raise ExpressionError(f"a literal list has over {MAX_LITERAL_ITEMS} items", source)
     bound = set(_bound_names(tokens))
     names = [name for name in _free_names(tokens) if name not in bound]
     return Shape(

@@ -41,7 +41,10 @@ class _Dumper(yaml.SafeDumper):
 
 def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None
-    if "\n" in text:
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        # YAML 1.1 takes NEL, U+2028 and U+2029 for line breaks.
+        style = '"'
+    elif "\n" in text:
         style = "|"
     elif not isinstance(plain_scalar(text), str):
         # PyYAML knows YAML 1.1 alone, where `1e3` and `0o7` are text.

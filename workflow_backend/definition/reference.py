@@ -1,6 +1,7 @@
 """The reference of the definition for people, made of its schema."""
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,3 +148,7 @@ Its environment holds `PATH`, `HOME` (the folder of the run), `TMPDIR`, `LANG`, 
 workflow and its own, and {", ".join(f"`{name}`" for name in sorted(RESERVED_ENV))}. Lines
 `KEY=value` that it writes to the file `$OUTPUT` become its outputs.
 """
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_markdown())

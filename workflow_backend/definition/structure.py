@@ -157,8 +157,10 @@ def _explain_key(
             f"Write {shown}.",
             None,
         )
-    meant = closest(key, known)
-    if meant is not None:
+    other_names = _OTHER_NAMES.get(level, {})
+    near = closest(key, [*known, *other_names])
+    if near is not None:
+        meant = other_names.get(near, near)
         return reason, f"Did you mean `{meant}`?", meant
     return reason, f"Remove it; the keys here are {listed(known, 20)}.", None
 

@@ -174,7 +174,9 @@ def _no_constant(name: str) -> object:
 
 def _unknown_input(name: str, workflow: Workflow) -> Problem:
     meant = closest(name, workflow.inputs)
-    fix = f"Did you mean `{meant}`?" if meant else f"The inputs are {listed(workflow.inputs)}."
+    fix = (
+        f"Did you mean `{meant}`?" if meant else f"Leave it out; it has: {listed(workflow.inputs)}."
+    )
     return Problem(f"inputs.{name[:64]}", "the workflow has no such input.", fix)
 
 

@@ -25,6 +25,7 @@ from workflow_backend.engines.base import (
     RunNotFoundError,
     RunStatus,
 )
+from workflow_backend.engines.journal import EngineBusyError
 from workflow_backend.tools.calls import (
     HIDDEN_KEY,
     Inputs,
@@ -161,6 +162,8 @@ class _Runs:
             return await self._engine.start(run_id or str(uuid.uuid4()), workflow, values, owner)
         except RunConflictError as error:
             raise ToolError(f"The run id {run_id} is taken by another run; choose one.") from error
+        except EngineBusyError as error:
+            raise ToolError(f"The server is busy: {error}.") from error
 
     async def report_events(
         self, run_id: str, owner: str, after_seq: int, ctx: ToolContext
