@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from agent_server.log_config import get_logger
 from agent_server.tool_arguments import ArgumentsError, read_arguments
@@ -24,6 +24,7 @@ from streaming.errors import BridgeError, BridgeTimeoutError, BridgeUnavailableE
 from streaming.events import AgentToolCalled, AgentToolReturned, Event, JsonObject
 
 EXECUTE_TOOL = "execute_workflow"
+COMPILE_TOOL = "compile_workflow"
 T = TypeVar("T")
 WorkflowMode = Literal["run", "plan"]
 Emit = Callable[[Event], Awaitable[None]]
@@ -119,6 +120,8 @@ class Toolbox:
             return await self._refuse(call, arguments, reason, emit)
         await emit(AgentToolCalled(call.call_id, call.name, arguments))
         result = await self._result(tool, arguments, caller, emit if executes else None)
+        if tool.is_own and tool.server_tool == COMPILE_TOOL:
+            _log_workflow(result)
         # Our own text is the object again, only longer.
         is_object = tool.is_own and result.structured is not None and not result.is_error
         own_text = "" if is_object else result.text
@@ -175,7 +178,7 @@ class Toolbox:
             started = await asyncio.shield(starting)
             if started.is_error:
                 return started
-            log.info("Execution started", run_id=run.run_id, detached=caller.detached)
+            log.info("Execution started: %s", run.run_id, detached=caller.detached)
             result = await run.follow(emit)
         except asyncio.CancelledError:
             if not caller.detached:
@@ -185,7 +188,7 @@ class Toolbox:
             log.warning("Execution lost from sight", run_id=run.run_id, error=exc.message)
             return ToolResult(_lost(run.run_id), {"run_id": run.run_id}, is_error=True)
         status = (result.structured or {}).get("status")
-        log.info("Execution finished", run_id=run.run_id, status=status)
+        log.info("Execution finished: %s", run.run_id, status=status)
         return result
 
     def _in_background(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
@@ -200,6 +203,14 @@ async def _give_up(run: WorkflowRun, starting: asyncio.Task[ToolResult]) -> None
     await asyncio.gather(starting, return_exceptions=True)
     await run.cancel()
     log.info("Execution cancelled: its caller has gone", run_id=run.run_id)
+
+
+def _log_workflow(compiled: ToolResult) -> None:
+    answer = compiled.structured or {}
+    if answer.get("valid"):
+        log.info("Workflow created: %s", answer.get("name"))
+    else:
+        log.info("Workflow refused", problems=len(cast("list[object]", answer.get("problems", []))))
 
 
 def _lost(run_id: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
+from agent_server.gateway.logged_provider import LoggedProvider
 from agent_server.log_config import get_logger
 from providers.base import ModelInfo, Provider
 from streaming.errors import AgentServerError, InvalidRequestError
@@ -51,7 +52,7 @@ class ProviderPool:
                     code="provider_not_configured",
                     param="model",
                 )
-            self._made[name] = self._factories[name]()
+            self._made[name] = LoggedProvider(self._factories[name]())
         return self._made[name]
 
     async def models(self) -> dict[str, list[ModelInfo]]:

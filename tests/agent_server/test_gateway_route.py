@@ -9,6 +9,7 @@ import aiohttp
 import openai
 import orjson
 import pytest
+import structlog
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionUserMessageParam
 
@@ -221,3 +222,16 @@ async def test_models_of_the_upstream_are_listed_and_found(tmp_path: Path) -> No
 async def test_models_are_listed_even_if_an_upstream_does_not_answer(tmp_path: Path) -> None:
     async with calling(tmp_path, Scripted(None, ending="cut")) as (sdk, _upstream):
         assert [model.id async for model in sdk.models.list()] == ["offline/offline"]
+
+
+async def test_every_call_of_a_provider_is_a_log_line_with_its_tokens(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with calling(tmp_path, Scripted(pieces=STREAM, headers=SSE)) as (sdk, _):
+            await sdk.chat.completions.create(model="gpt-real", messages=HELLO)
+        async with calling(tmp_path, Scripted(500)) as (sdk, _):
+            with pytest.raises(openai.InternalServerError):
+                await sdk.chat.completions.create(model="gpt-real", messages=HELLO)
+    done, failed = (line for line in lines if line["event"] == "Provider called")
+    assert (done["provider"], done["model"], done["outcome"]) == ("openai", "gpt-real", "stop")
+    assert (done["prompt_tokens"], done["completion_tokens"]) == (3, 2)
+    assert failed["outcome"].endswith("Error")

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+import structlog
 
 from agent_server.toolbox import AgentCaller, Toolbox, ToolboxLimits, WorkflowMode
 from agent_server.workflow_run import WorkflowRun
@@ -196,3 +197,19 @@ async def test_a_backend_that_stays_away_is_said_in_plain_words(tmp_path: Path) 
         run = WorkflowRun(bridge, BACKEND, "none", "tester", resume_seconds=0.2)
         with pytest.raises(BridgeUnavailableError):
             await run.start({"workflow": GREETING})
+
+
+async def test_a_workflow_and_its_run_are_logged_by_name_and_id(bridge: Bridge) -> None:
+    toolbox = Toolbox(bridge)
+    with structlog.testing.capture_logs() as lines:
+        await call(toolbox, "compile_workflow", {"workflow": GREETING})
+        await call(toolbox, "compile_workflow", {"workflow": "name: nothing"})
+        ran, _ = await call(toolbox, "execute_workflow", {"workflow": GREETING})
+    told = [line["event"] for line in lines]
+    run_id = (ran.structured or {})["run_id"]
+    assert told == [
+        "Workflow created: greet",
+        "Workflow refused",
+        f"Execution started: {run_id}",
+        f"Execution finished: {run_id}",
+    ]
