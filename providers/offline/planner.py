@@ -118,7 +118,8 @@ def _after_compile(exchange: Exchange, answer: ToolAnswer, _: set[str]) -> Move:
         return Move(answers.problems(answer, answer.arguments.get("workflow")))
     inputs = input_values(_words_around_definition(exchange.message), answer.objects("inputs"))
     if _is_about_workflow_before(exchange):
-        inputs = {**input_values(exchange.request_before, answer.objects("inputs")), **inputs}
+        words = _words_around_definition(exchange.request_before)
+        inputs = {**input_values(words, answer.objects("inputs")), **inputs}
     arguments: JsonObject = {"workflow": answer.text_of("workflow")}
     if inputs:
         arguments["inputs"] = dict(inputs)

@@ -169,6 +169,20 @@ async def test_inputs_come_from_the_words_also_of_the_request_before(bridge: Bri
     assert "/var/tmp" in inputs.values()  # noqa: S108 - a folder of every machine
 
 
+@pytest.mark.parametrize("fence", ["```yaml\n{}```", "{}"])
+async def test_what_a_given_workflow_says_names_no_inputs(bridge: Bridge, fence: str) -> None:
+    workflow = (
+        "name: own\ninputs:\n  path: {type: string, default: /default}\n"
+        "  count: {type: integer, default: 1}\n"
+        "steps:\n  - name: a\n    run: ls -d /etc; count=7; echo $P\n    timeout: 5s\n"
+        '    env: {P: "${{ inputs.path }}"}\n'
+    )
+    around = await ask(bridge, "Run this workflow with count=2\n\n" + fence.replace("{}", workflow))
+    run = [event for event in around if isinstance(event, AgentToolCalled)][-1]
+    assert run.name == "execute_workflow"
+    assert run.arguments["inputs"] == {"count": 2}
+
+
 async def test_a_single_known_thing_needs_no_template(bridge: Bridge) -> None:
     events = await ask(bridge, "List logged-in users and run it")
     assert workflow_events(events)[-1]["status"] == "success"

@@ -183,6 +183,7 @@ def test_words_of_politeness_and_order_say_nothing() -> None:
         ("count=5 deep=yes ratio=0.5", {"count": 5, "deep": True, "ratio": 0.5}),
         ("count=many", {"count": "many"}),
         ('name="two words"', {"name": "two words"}),
+        ("name=\"it's 'so'\"", {"name": "it's 'so'"}),
         ("nothing", {}),
     ],
 )
