@@ -44,6 +44,8 @@ SECRET_SHAPE = (
     rb"\b(?:sk-|as-|gsk_|tgp_v1_|gh[pousr]_|xox[abps]-)[A-Za-z0-9_-]{16,}",
     rb"(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})",
 )
+# The bridge keeps the two of the SDK's client quiet that nobody has set: they write what they read.
+MCP_LOGGERS = ("mcp", "mcp.client", "client", "mcp_bridge")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 CONTROL_IN_UTF8 = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
 
@@ -80,7 +82,8 @@ def configure_logging(
     root.handlers[:] = [_StandardLibraryHandler(sink)]
     # Libraries speak up when something is wrong; at DEBUG they also tell what they do.
     root.setLevel(logging.INFO if level == "DEBUG" else max(threshold, logging.WARNING))
-    logging.getLogger("mcp").setLevel(logging.DEBUG if mcp_debug else logging.NOTSET)
+    for name in MCP_LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG if mcp_debug else logging.NOTSET)
     logging.captureWarnings(capture=True)
 
 

@@ -217,7 +217,8 @@ async def open_connection(
         BridgeError: the server refused the handshake, died before its end, or does not speak MCP.
     """
     for logger, level in _QUIET.items():
-        logging.getLogger(logger).setLevel(level)
+        if logging.getLogger(logger).level == logging.NOTSET:
+            logging.getLogger(logger).setLevel(level)
 
     async def on_message(message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
