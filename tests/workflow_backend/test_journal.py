@@ -1,8 +1,11 @@
 """The journal engine while it is open: runs, events, owners, lists, bounds."""
 
 import asyncio
+import contextlib
 import re
 import sqlite3
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,7 @@ from workflow_backend.engines.journal import (
     EngineBusyError,
     EngineClosedError,
     InvalidCursorError,
+    JournalEngine,
     Retention,
 )
 from workflow_backend.engines.journal.feed import KEPT_EVENTS
@@ -305,15 +309,48 @@ async def test_an_error_of_the_engine_ends_the_run_as_failed(
 async def test_a_caller_that_goes_away_leaves_no_run_that_nobody_interprets(
     tmp_path: Path,
 ) -> None:
-    async with journal(tmp_path, Gated()) as engine:
-        task = asyncio.create_task(engine.start("run-1", chain(1), {}, OWNER))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        again = await engine.start("run-1", chain(1), {}, OWNER)
-        assert again.run_id == "run-1"
+    executor = Gated()
+    async with journal(tmp_path, executor) as engine:
+        with blocked_writer(engine):
+            task = asyncio.create_task(engine.start("run-1", chain(1), {}, OWNER))
+            await turns()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await engine._store.put_now(lambda _: None)
         assert types(await follow(engine, "run-1"))[-1] == "workflow_complete"
+
+
+async def test_a_step_begins_only_when_the_result_before_it_is_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    executor = Gated("a")
+    async with journal(tmp_path, executor) as engine:
+        await engine.start("run-1", workflow(step("a"), step("b", "a")), {}, OWNER)
+        await executor.has_started("a")
+        with blocked_writer(engine):
+            executor.gates["a"].set()
+            await turns()
+            assert executor.attempts == ["a#1"]
+        await follow(engine, "run-1")
+    assert executor.attempts == ["a#1", "b#1"]
+
+
+@contextlib.contextmanager
+def blocked_writer(engine: JournalEngine) -> Iterator[None]:
+    """Nothing gets to the disk meanwhile."""
+    gate = threading.Event()
+    engine._store.put_now(lambda _: gate.wait(20))
+    try:
+        yield
+    finally:
+        gate.set()
+
+
+async def turns() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 async def test_a_closed_engine_says_so(tmp_path: Path) -> None:

@@ -25,6 +25,14 @@ def test_head_and_tail_are_exact_however_the_text_comes(parts: list[str], limit:
         assert kept.is_truncated
 
 
+def test_what_is_kept_in_memory_is_bounded() -> None:
+    kept = HeadAndTail(1_000)
+    for _ in range(10_000):
+        kept.add("x" * 100)
+    assert sum(map(len, kept._head)) == 500
+    assert sum(map(len, kept._tail)) < 700
+
+
 class Collected:
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import resource
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +24,7 @@ from tests.workflow_backend.attempts import (
 )
 from workflow_backend.secrets import Secrets
 from workflow_backend.steps import StepExecutor
+from workflow_backend.steps.reaper_link import ReaperLink
 
 SECRETS = Secrets({"TOKEN": "hunter2-is-long", "OTHER": "never-referenced"})
 FLOOD_BYTES = 5_000_000
@@ -33,6 +35,15 @@ async def executor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     async with opened(tmp_path / "data", request.param, secrets=SECRETS) as executor:
         assert executor.isolation == request.param
         yield executor
+
+
+@pytest.fixture
+def core_files() -> Iterator[None]:
+    """Core files allowed to this process, as far as they can be."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 async def test_output_of_both_streams_is_kept_in_order(executor: StepExecutor) -> None:
@@ -217,6 +228,15 @@ async def test_strays_are_ended_after_success(executor: StepExecutor) -> None:
     assert all(has_died(pid) for pid in pids_with(word))
 
 
+async def test_strays_of_the_group_are_ended_without_the_reaper(
+    executor: StepExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReaperLink, "remove", lambda *_: None)
+    word = f"86{uuid4().int % 10**9}"
+    await run(executor, attempt(run=f"trap '' TERM; sleep {word} & echo end"))
+    assert all(has_died(pid) for pid in pids_with(word))
+
+
 async def test_a_step_sees_only_the_secrets_that_it_names(executor: StepExecutor) -> None:
     script = (
         'test "$T" = "Bearer hunter2-is-long"; echo "$T"; printf "%s" "$T" | base64; env;'
@@ -256,7 +276,9 @@ async def test_a_shell_that_is_missing_fails_the_step(executor: StepExecutor) ->
     assert result.exit_code
 
 
-async def test_no_new_privileges_and_no_core_files(executor: StepExecutor) -> None:
+async def test_no_new_privileges_and_no_core_files(
+    executor: StepExecutor, core_files: None
+) -> None:
     script = "grep NoNewPrivs /proc/self/status; ulimit -c; ulimit -n"
     result = await run(executor, attempt(run=script))
     assert str(result.outputs["stdout"]).split() == ["NoNewPrivs:", "1", "0", "1024"]

@@ -14,8 +14,8 @@ from tests.workflow_backend.attempts import LIMITS, attempt, opened, run
 from workflow_backend.engines.base import AttemptResult
 from workflow_backend.secrets import Secrets
 from workflow_backend.steps import StepExecutor
-from workflow_backend.steps.http_step import MAX_READ_BYTES
 from workflow_backend.steps.addresses import AddressPolicy, AddressRefusedError, as_address
+from workflow_backend.steps.http_step import MAX_READ_BYTES
 
 HELLO = Scripted(200, (b"hello",), {"Content-Type": "text/plain", "X-Seen": "yes"})
 
