@@ -30,13 +30,15 @@ class StreamChoice:
 
     `progress_text` None leaves it to the format whether progress is written as text;
     `include_usage` asks for OpenAI's chunk of the usage; `detached` lets the run outlive the
-    client.
+    client; `continues_message` where the newest message is the assistant's own, as after a call
+    of the client's tools in useChat: the answer belongs to it.
     """
 
     format: str | None
     progress_text: bool | None = None
     include_usage: bool = False
     detached: bool = False
+    continues_message: bool = False
 
 
 def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> StreamChoice:
@@ -58,11 +60,13 @@ def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> St
     if wanted is None:
         wanted = name in _STREAMS_UNLESS_REFUSED
     options = body.get("stream_options")
+    messages = messages_of(body)
     return StreamChoice(
         name if wanted else None,
         _read_header(headers, PROGRESS_HEADER, {"none": False, "text": True}),
         isinstance(options, dict) and options.get("include_usage") is True,
         bool(_read_header(headers, DETACHED_HEADER, {"true": True, "false": False})),
+        bool(messages) and messages[-1].get("role") == "assistant",
     )
 
 

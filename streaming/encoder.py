@@ -14,7 +14,8 @@ class StreamHead:
 
     `response_id` and `model` are written into the answer, `created` is in Unix seconds.
     `include_usage` asks for OpenAI's last chunk with `choices: []`. `progress_text` None means
-    the format's own default for writing workflow progress into the text.
+    the format's own default for writing workflow progress into the text. `continues_message` says
+    that the answer goes on with the client's last message instead of beginning one.
     """
 
     response_id: str
@@ -22,6 +23,7 @@ class StreamHead:
     created: int
     include_usage: bool = False
     progress_text: bool | None = None
+    continues_message: bool = False
 
 
 class Encoder(Protocol):

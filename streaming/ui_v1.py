@@ -51,7 +51,9 @@ class UIV1Encoder:
     keep_alive = b": ping\n\n"
 
     def __init__(self, head: StreamHead) -> None:
-        self._message_id = head.response_id
+        # Without an id the client goes on with the message that it has; with a new one it would
+        # show that message twice.
+        self._message_id = None if head.continues_message else head.response_id
         self._open_part: Literal["text", "reasoning"] | None = None
         self._part_count = 0
         self._delta_prefix = b""
@@ -64,9 +66,10 @@ class UIV1Encoder:
 
     def open(self) -> bytes:
         """The start of the message and of its one step."""
-        return _chunk({"type": "start", "messageId": self._message_id}) + _chunk(
-            {"type": "start-step"}
-        )
+        start: JsonObject = {"type": "start"}
+        if self._message_id is not None:
+            start["messageId"] = self._message_id
+        return _chunk(start) + _chunk({"type": "start-step"})
 
     def encode(self, event: Event) -> bytes:
         """The chunks of one event."""
@@ -159,10 +162,11 @@ class UIV1Encoder:
     def _workflow_part_id(self, event: WorkflowEvent) -> str:
         """The id under which a later event of the step, or of the run, takes the place of this.
 
-        A second run in the same answer may have steps of the same names; they keep apart.
+        A second run in the same message may have steps of the same names; they keep apart.
         """
         run_id = str(event.data.get("run_id", ""))
-        suffix = self._runs.setdefault(run_id, f":{run_id}" if self._runs else "")
+        is_first = not self._runs and self._message_id is not None
+        suffix = self._runs.setdefault(run_id, "" if is_first else f":{run_id}")
         if event.step is not None:
             return f"step:{event.step}{suffix}"
         return f"workflow:{event.data.get('workflow', run_id)}{suffix}"

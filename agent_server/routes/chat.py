@@ -89,6 +89,7 @@ class _Heads:
             created=int(time.time()),
             include_usage=self.choice.include_usage,
             progress_text=self.choice.progress_text,
+            continues_message=self.choice.continues_message,
         )
 
     def encoder(self, model: str | None) -> Encoder:

@@ -224,6 +224,23 @@ def test_the_usage_chunk_comes_if_it_was_asked_for(options: JsonValue, include_u
     assert choice.include_usage is include_usage
 
 
+@pytest.mark.parametrize(
+    ("roles", "continues"),
+    [
+        ((), False),
+        (("user",), False),
+        (("user", "assistant"), True),
+        (("assistant", "user"), False),
+    ],
+)
+def test_an_answer_continues_the_message_of_the_assistant_that_is_the_newest(
+    roles: tuple[str, ...], *, continues: bool
+) -> None:
+    messages: list[JsonValue] = [{"role": role, "parts": []} for role in roles]
+    choice = choose_format(USE_CHAT, {}, {"messages": messages})
+    assert choice.continues_message is continues
+
+
 def test_every_chosen_name_is_a_format() -> None:
     for headers in ({}, {"X-Streaming-Format": "vercel"}):
         for path in (CHAT, USE_CHAT):

@@ -197,6 +197,14 @@ def test_a_stream_opens_with_a_message_of_its_own_id_and_its_step() -> None:
     )
 
 
+def test_an_answer_that_continues_a_message_names_no_id_and_keeps_its_runs_apart() -> None:
+    encoder = UIV1Encoder(StreamHead("msg_1", "m", 1700000000, continues_message=True))
+    assert encoder.open().decode() == frames('{"type":"start"}', '{"type":"start-step"}')
+    assert encoder.encode(WorkflowEvent(STEP)).decode() == frames(
+        f'{{"type":"data-workflow","id":"step:check-disk:r1","data":{STEP_JSON}}}'
+    )
+
+
 def test_a_stream_ends_with_its_text_closed_and_the_reason_in_the_metadata() -> None:
     encoder = UIV1Encoder(HEAD)
     encoder.encode(TextDelta("Hi"))
