@@ -152,7 +152,9 @@ def check_isolation(settings: Settings) -> Iterator[Finding]:
             mend += f", or set {variable_of('isolation')}=none if all callers are trusted"
         yield Finding("Isolation", state, "bwrap is not installed: steps are not isolated", mend)
         return
-    bwrap = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--unshare-all", "true"]
+    # A container that masks parts of /proc lets all of this work but a /proc of one's own.
+    view = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    bwrap = ["bwrap", *view, "--unshare-all", "true"]
     try:
         run = subprocess.run(  # noqa: S603 - a fixed command
             bwrap,
@@ -166,7 +168,10 @@ def check_isolation(settings: Settings) -> Iterator[Finding]:
         return
     if run.returncode:
         said = run.stderr.decode("utf-8", "replace").strip()
-        mend = "allow unprivileged user namespaces (kernel.unprivileged_userns_clone, AppArmor)"
+        mend = (
+            "allow unprivileged user namespaces (kernel.unprivileged_userns_clone, AppArmor); in a "
+            "container see docs/deployment.md"
+        )
         yield Finding("Isolation", state, f"bwrap does not work here: {said}", mend)
     else:
         yield Finding("Isolation", "ok", "bubblewrap works")
