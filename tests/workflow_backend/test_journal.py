@@ -133,6 +133,15 @@ async def test_a_run_id_that_is_no_folder_name_is_refused(tmp_path: Path, run_id
             await engine.start(run_id, chain(1), {}, OWNER)
 
 
+async def test_inputs_that_are_no_json_are_refused(tmp_path: Path) -> None:
+    async with journal(tmp_path, Gated()) as engine:
+        for value in (2**70, "\ud800", object()):
+            with pytest.raises(ValueError, match="inputs cannot be written as JSON"):
+                await engine.start("run-1", chain(1), {"x": value}, OWNER)
+        await engine.start("run-1", chain(1), {"x": 1}, OWNER)
+        await follow(engine, "run-1")
+
+
 async def test_runs_are_listed_newest_first_by_pages(tmp_path: Path) -> None:
     executor = Gated()
     executor.answers = {"fails": BAD}

@@ -79,6 +79,18 @@ async def test_a_change_that_fails_fails_alone_and_is_remembered(
         await writer.put(insert(4))
 
 
+async def test_a_change_that_cannot_be_made_does_not_close_the_journal(
+    writer: JournalWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO numbers VALUES (?)", ("\ud800",))
+
+    with pytest.raises(UnicodeEncodeError):
+        await (await writer.put(wrong))
+    assert await (await writer.put(insert(1))) == 1
+    assert "was not made" in caplog.text
+
+
 async def test_the_queue_is_bounded(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "MAX_QUEUED", 3)
     blocked = threading.Event()

@@ -198,6 +198,15 @@ async def test_a_timeout_ends_a_step_that_ignores_term(executor: StepExecutor) -
     assert all(has_died(pid) for pid in pids_with(word))
 
 
+@pytest.mark.parametrize("wanted", [None, 60.0])
+async def test_the_servers_limit_bounds_every_attempt(tmp_path: Path, wanted: float | None) -> None:
+    limits = replace(LIMITS, timeout_seconds=0.2)
+    async with opened(tmp_path, limits=limits) as executor:
+        result = await run(executor, attempt(run="sleep 60", timeout=wanted))
+    assert result.status == "timed_out"
+    assert "0.2 s (the server's limit for one attempt)" in (result.error or "")
+
+
 async def test_term_gives_a_step_the_time_to_clean_up(executor: StepExecutor) -> None:
     script = "trap 'echo cleaned; exit 0' TERM; echo up; sleep 60 & wait"
     watch = Watch()

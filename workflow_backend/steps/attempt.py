@@ -21,6 +21,13 @@ class AttemptContext:
     watch: AttemptWatch
     timeout_seconds: float
 
+    @property
+    def timed_out(self) -> str:
+        """What the result says when the time is over, and whose limit it was."""
+        wanted = self.spec.timeout_seconds
+        limited = "" if wanted == self.timeout_seconds else " (the server's limit for one attempt)"
+        return f"timed out after {self.timeout_seconds:g} s{limited}"
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:

@@ -146,9 +146,7 @@ def _end(
     text = capture.kept.text()
     outputs: dict[str, object] = {"stdout": text}
     if ended.how == "timed_out":
-        error = (
-            f"timed out after {context.timeout_seconds:g} s; the step and its children were ended"
-        )
+        error = f"{context.timed_out}; the step and its children were ended"
         return AttemptEnd("timed_out", outputs, error=error)
     if ended.how == "cancelled":
         return AttemptEnd("cancelled", outputs, error=ended.error)

@@ -52,8 +52,7 @@ class HttpRunner:
             error = f"no connection within {CONNECT_SECONDS:g} s"
             return AttemptEnd("failed", {"stdout": ""}, error=error)
         except TimeoutError:
-            error = f"timed out after {context.timeout_seconds:g} s"
-            return AttemptEnd("timed_out", {"stdout": ""}, error=error)
+            return AttemptEnd("timed_out", {"stdout": ""}, error=context.timed_out)
         except asyncio.CancelledError as reason:
             return AttemptEnd("cancelled", {"stdout": ""}, error=cancelled(reason))
         except (AddressRefusedError, StepSetupError) as error:

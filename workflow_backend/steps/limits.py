@@ -17,7 +17,8 @@ class StepLimits:
 
     `data_bytes` bounds what a process may write to in memory (RLIMIT_DATA), not its address space:
     node and the JVM reserve far more than they use and fail under RLIMIT_AS. `processes` counts all
-    processes of the user, and does not bind root (setrlimit(2)).
+    processes of the user, and does not bind root (setrlimit(2)). `timeout_seconds` bounds every
+    attempt, whatever its step says.
     """
 
     cpu_seconds: int = 3_600

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import orjson
 from typing_extensions import override
 
 from workflow_backend.definition.model import Workflow
@@ -39,12 +38,11 @@ from workflow_backend.engines.journal.rows import (
     RunRow,
     decode_result,
     encode_workflow,
-    now,
+    new_row,
     steps_of,
 )
 from workflow_backend.engines.journal.scheduler import RunScheduler
 from workflow_backend.engines.journal.store import JournalStore
-from workflow_backend.interpreter import INTERPRETER_VERSION
 from workflow_backend.reaper import birth_of, kill_group, kill_marked
 from workflow_backend.steps.run_folder import run_folder
 
@@ -154,7 +152,7 @@ class JournalEngine(Engine):
             RunConflictError: The id is taken by another owner's run or another definition.
             EngineBusyError: Too many runs wait already.
             EngineClosedError: The engine is not open.
-            ValueError: The run id cannot be the name of a folder.
+            ValueError: The run id cannot be the name of a folder, or the inputs are no JSON.
         """
         self._require_open()
         run_folder(self._settings.data_dir, run_id)
@@ -164,23 +162,7 @@ class JournalEngine(Engine):
                 " ended"
             )
         digest, body = encode_workflow(workflow)
-        row = RunRow(
-            id=0,
-            run_id=run_id,
-            owner=owner,
-            workflow=workflow.name,
-            definition=digest,
-            interpreter=INTERPRETER_VERSION,
-            status="queued",
-            inputs=orjson.dumps(dict(inputs)),
-            outputs=b"{}",
-            error=None,
-            cancel_reason=None,
-            created_at=now(),
-            started_at=None,
-            finished_at=None,
-            last_seq=0,
-        )
+        row = new_row(run_id, owner, workflow.name, digest, inputs)
         self._definitions.keep(digest, workflow)
         # In a task of its own: a caller that goes away leaves no run that nobody interprets.
         task = asyncio.create_task(self._insert(row, body))

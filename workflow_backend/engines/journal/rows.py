@@ -10,6 +10,7 @@ import orjson
 
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import AttemptResult, Run, RunEvent
+from workflow_backend.interpreter import INTERPRETER_VERSION
 
 RUN_COLUMNS = (
     "id, run_id, owner, workflow, definition, interpreter, status, inputs, outputs, error,"
@@ -60,6 +61,37 @@ class RunRow:
             outputs={} if brief else orjson.loads(self.outputs),
             steps=tuple(steps),
         )
+
+
+def new_row(
+    run_id: str, owner: str, workflow: str, definition: str, inputs: Mapping[str, object]
+) -> RunRow:
+    """A run that was not recorded yet.
+
+    Raises:
+        ValueError: The inputs cannot be written as JSON.
+    """
+    try:
+        encoded = orjson.dumps(dict(inputs))
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"the inputs cannot be written as JSON: {error}") from error
+    return RunRow(
+        id=0,
+        run_id=run_id,
+        owner=owner,
+        workflow=workflow,
+        definition=definition,
+        interpreter=INTERPRETER_VERSION,
+        status="queued",
+        inputs=encoded,
+        outputs=b"{}",
+        error=None,
+        cancel_reason=None,
+        created_at=now(),
+        started_at=None,
+        finished_at=None,
+        last_seq=0,
+    )
 
 
 def encode_workflow(workflow: Workflow) -> tuple[str, bytes]:

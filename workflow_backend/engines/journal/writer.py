@@ -1,11 +1,12 @@
 """The one thread that writes the journal: many changes, one synced transaction (group commit).
 
 Guarantees: changes are made in the order in which they were given; a change that was answered is on
-the disk; one that fails alone fails alone, and the ones given with it are still made; the queue is
-bounded.
+the disk; one that fails alone fails alone, and the ones given with it are still made; once the file
+itself cannot be written, every later change is refused; the queue is bounded.
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -19,6 +20,8 @@ Change = Callable[[sqlite3.Connection], T]
 MAX_QUEUED = 10_000
 MAX_BATCH = 1_000
 
+_logger = logging.getLogger(__name__)
+
 
 class JournalBrokenError(Exception):
     """The journal cannot be written (disk full, file damaged), or is closed."""
@@ -27,9 +30,9 @@ class JournalBrokenError(Exception):
 @dataclass(slots=True)
 class _Job(Generic[T]):
     change: Change[T]
-    answer: asyncio.Future[T] | None
+    answer: asyncio.Future[T]
     result: T | None = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class JournalWriter:
@@ -49,7 +52,7 @@ class JournalWriter:
         self._queued = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self._failure: BaseException | None = None
+        self._failure: sqlite3.Error | None = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._write, name="journal-writer", daemon=True)
         self._thread.start()
@@ -114,11 +117,12 @@ class JournalWriter:
         """All changes in one transaction; if that fails, each in its own."""
         try:
             self._run(batch)
-        except (sqlite3.Error, OSError, ValueError, TypeError):
+        except Exception:
+            # Whatever it was: the thread must outlive every change.
             for job in batch:
                 try:
                     self._run([job])
-                except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                except Exception as error:
                     job.error = error
 
     def _run(self, batch: list[_Job[object]]) -> None:
@@ -139,15 +143,18 @@ class JournalWriter:
         self._has_room.set()
         self._on_committed([job.result for job in batch if job.error is None])
         for job in batch:
-            if job.error is not None:
-                self._failure = self._failure or job.error
-            if job.answer is None or job.answer.done():
+            error = job.error
+            if isinstance(error, sqlite3.Error):
+                self._failure = self._failure or error
+                error = JournalBrokenError(f"the journal cannot be written: {error}")
+            if error is not None:
+                _logger.error("a change of the journal was not made: %s", error)
+            if job.answer.done():
                 continue
-            if job.error is None:
+            if error is None:
                 job.answer.set_result(job.result)
             else:
-                broken = JournalBrokenError(f"the journal cannot be written: {job.error}")
-                job.answer.set_exception(broken)
+                job.answer.set_exception(error)
 
 
 def _look_at(answer: asyncio.Future[T]) -> None:
