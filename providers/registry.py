@@ -233,7 +233,6 @@ ROWS: Mapping[str, ProviderRow] = {
             quirks=quirks.OLLAMA,
         ),
         ProviderRow("custom"),
-        ProviderRow("openai-compatible"),
         ProviderRow("offline", factory="providers.offline.adapter:create_offline_provider"),
         ProviderRow("litellm", factory="providers.litellm.adapter:LiteLLMProvider"),
     )

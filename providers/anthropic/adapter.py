@@ -6,7 +6,6 @@ Source: Anthropic API documentation, "Create a Message", "Streaming messages" an
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterable
-from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -18,14 +17,14 @@ from providers.anthropic.answer import AnswerReader, message_to_events
 from providers.anthropic.request import chat_to_messages
 from providers.base import ModelInfo, Provider
 from providers.chat_request import ChatRequest
-from providers.rejection import MAX_ERROR_BYTES, read_rejection, rejection_to_error
-from providers.upstream import RetryPolicy, Timeouts, Upstream, UpstreamAnswer, UpstreamCall
-from streaming.errors import AgentServerError, UpstreamError, UpstreamProtocolError
+from providers.upstream import RetryPolicy, Timeouts, Upstream, UpstreamAnswer
+from providers.upstream_service import UpstreamService
+from streaming.errors import UpstreamProtocolError
 from streaming.events import Event, JsonObject
 from streaming.sse import SSEDecoder
 
 API_VERSION = "2023-06-01"
-OK_STATUSES = range(200, 300)
+HEADERS = {"accept": "application/json", "anthropic-version": API_VERSION}
 MODELS_PER_PAGE = 1000
 MAX_MODEL_PAGES = 20
 
@@ -52,24 +51,31 @@ class AnthropicProvider(Provider):
     ) -> None:
         self.name = name
         self.default_model = default_model
-        self._base_url = base_url.rstrip("/").removesuffix("/v1") + "/v1"
-        self._upstream = upstream
-        self._api_key = api_key
-        self._timeouts = timeouts or Timeouts()
-        self._retry = retry or RetryPolicy()
+        self._service = UpstreamService(
+            provider=name,
+            base_url=base_url.rstrip("/").removesuffix("/v1") + "/v1",
+            upstream=upstream,
+            key_headers={"x-api-key": api_key} if api_key else {},
+            secrets=(api_key,) if api_key else (),
+            timeouts=timeouts or Timeouts(),
+            retry=retry or RetryPolicy(),
+        )
 
     @override
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         translated = chat_to_messages(request)
         if translated.dropped:
             _log.info(
-                "left out what the provider cannot take",
+                "Left out what the provider cannot take",
                 provider=self.name,
                 model=request.model,
                 fields=translated.dropped,
             )
         body = orjson.dumps(translated.body)
-        async with await self._ask("/messages", body=body, betas=translated.betas) as answer:
+        betas = {"anthropic-beta": ",".join(translated.betas)} if translated.betas else {}
+        async with await self._service.ask(
+            "/messages", headers=HEADERS | betas, body=body
+        ) as answer:
             head = await _head(answer)
             # Not every server between names the content type of a stream; a message is an object.
             if head.lstrip().startswith(b"{"):
@@ -85,7 +91,8 @@ class AnthropicProvider(Provider):
         found: list[ModelInfo] = []
         query = {"limit": str(MODELS_PER_PAGE)}
         for _ in range(MAX_MODEL_PAGES):
-            async with await self._ask(f"/models?{urlencode(query)}") as answer:
+            path = f"/models?{urlencode(query)}"
+            async with await self._service.ask(path, headers=HEADERS) as answer:
                 page = self._page(await answer.body())
             found.extend(self._model_infos(page))
             last_id = page.get("last_id")
@@ -98,55 +105,6 @@ class AnthropicProvider(Provider):
     @override
     async def aclose(self) -> None:
         """Does nothing: the upstream client belongs to who made it."""
-
-    async def _ask(
-        self, path: str, *, body: bytes | None = None, betas: tuple[str, ...] = ()
-    ) -> UpstreamAnswer:
-        headers = {"accept": "application/json", "anthropic-version": API_VERSION}
-        if body is not None:
-            headers["content-type"] = "application/json"
-        if betas:
-            headers["anthropic-beta"] = ",".join(betas)
-        if self._api_key:
-            headers["x-api-key"] = self._api_key
-        call = UpstreamCall(
-            provider=self.name,
-            url=self._base_url + path,
-            method="GET" if body is None else "POST",
-            headers=headers,
-            body=body,
-            timeouts=self._timeouts,
-            retry=self._retry,
-        )
-        answer = await self._upstream.request(call)
-        _log.debug(
-            "upstream answered",
-            provider=self.name,
-            status=answer.status,
-            upstream_request_id=answer.request_id,
-        )
-        if answer.status in OK_STATUSES:
-            return answer
-        async with answer:
-            raise await self._rejection(answer)
-
-    async def _rejection(self, answer: UpstreamAnswer) -> AgentServerError:
-        try:
-            body = await answer.body(MAX_ERROR_BYTES)
-        except UpstreamError:
-            # The status says enough where the body is cut or endless.
-            body = b""
-        rejection = read_rejection(body)
-        if rejection.message and answer.request_id:
-            message = f"{rejection.message} (request {answer.request_id})"
-            rejection = replace(rejection, message=message)
-        return rejection_to_error(
-            rejection,
-            provider=self.name,
-            status=answer.status,
-            retry_after_seconds=answer.retry_after_seconds,
-            secrets=(self._api_key,) if self._api_key else (),
-        )
 
     async def _streamed(self, head: bytes, answer: UpstreamAnswer) -> AsyncGenerator[Event, None]:
         decoder = SSEDecoder()

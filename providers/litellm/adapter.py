@@ -74,7 +74,7 @@ class LiteLLMProvider(Provider):
         arguments, dropped = chat_to_arguments(request, self.name)
         if dropped:
             _log.info(
-                "left out what the provider cannot take",
+                "Left out what the provider cannot take",
                 provider=self.name,
                 model=request.model,
                 fields=dropped,

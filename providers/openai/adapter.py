@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 import orjson
-import structlog
 from typing_extensions import override
 
 from providers.base import ModelInfo, Provider
@@ -17,19 +16,12 @@ from providers.chat_request import ChatRequest
 from providers.openai.answer import AnswerDecoder, parse_json
 from providers.openai.quirks import OPENAI, Quirks
 from providers.openai.request import request_to_body
-from providers.rejection import MAX_ERROR_BYTES, read_rejection, rejection_to_error
-from providers.upstream import RetryPolicy, Timeouts, Upstream, UpstreamAnswer, UpstreamCall
-from streaming.errors import (
-    AgentServerError,
-    InvalidRequestError,
-    UpstreamError,
-    UpstreamProtocolError,
-)
+from providers.upstream import RetryPolicy, Timeouts, Upstream
+from providers.upstream_service import UpstreamService
+from streaming.errors import InvalidRequestError, UpstreamProtocolError
 from streaming.events import Event, JsonObject
 
-OK_STATUSES: Final = range(200, 300)
-
-_log = structlog.get_logger(__name__)
+_HEADERS: Final = {"accept": "application/json, text/event-stream"}
 
 
 class OpenAIProvider(Provider):
@@ -52,17 +44,23 @@ class OpenAIProvider(Provider):
     ) -> None:
         self.name = name
         self.default_model = default_model
-        self._base_url = base_url.rstrip("/")
-        self._upstream = upstream
-        self._api_key = api_key
         self._quirks = quirks
-        self._timeouts = timeouts or Timeouts()
-        self._retry = retry or RetryPolicy()
+        self._service = UpstreamService(
+            provider=name,
+            base_url=base_url.rstrip("/"),
+            upstream=upstream,
+            key_headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            secrets=(api_key,) if api_key else (),
+            timeouts=timeouts or Timeouts(),
+            retry=retry or RetryPolicy(),
+        )
 
     @override
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         body = _to_bytes(request_to_body(request, self._quirks, self.name))
-        async with await self._ask("/chat/completions", "POST", body) as answer:
+        async with await self._service.ask(
+            "/chat/completions", headers=_HEADERS, body=body
+        ) as answer:
             decoder = AnswerDecoder(self.name, answer.media_type)
             while data := await answer.read():
                 for event in decoder.feed(data):
@@ -75,7 +73,7 @@ class OpenAIProvider(Provider):
 
     @override
     async def models(self) -> list[ModelInfo]:
-        async with await self._ask("/models", "GET", None) as answer:
+        async with await self._service.ask("/models", headers=_HEADERS) as answer:
             value = parse_json(await answer.body(), self.name)
         # Together answers the bare list.
         rows = value.get("data") if isinstance(value, dict) else value
@@ -89,47 +87,6 @@ class OpenAIProvider(Provider):
     @override
     async def aclose(self) -> None:
         """Nothing is held here: the client belongs to who made it."""
-
-    async def _ask(self, path: str, method: str, body: bytes | None) -> UpstreamAnswer:
-        headers = {"accept": "application/json, text/event-stream"}
-        if body is not None:
-            headers["content-type"] = "application/json"
-        if self._api_key:
-            headers["authorization"] = f"Bearer {self._api_key}"
-        call = UpstreamCall(
-            provider=self.name,
-            url=self._base_url + path,
-            method=method,
-            headers=headers,
-            body=body,
-            timeouts=self._timeouts,
-            retry=self._retry,
-        )
-        answer = await self._upstream.request(call)
-        _log.debug(
-            "upstream answered",
-            provider=self.name,
-            status=answer.status,
-            upstream_request_id=answer.request_id,
-        )
-        if answer.status in OK_STATUSES:
-            return answer
-        async with answer:
-            raise await self._rejection(answer)
-
-    async def _rejection(self, answer: UpstreamAnswer) -> AgentServerError:
-        try:
-            body = await answer.body(MAX_ERROR_BYTES)
-        except UpstreamError:
-            # The status says enough where the body is cut or endless.
-            body = b""
-        return rejection_to_error(
-            read_rejection(body),
-            provider=self.name,
-            status=answer.status,
-            retry_after_seconds=answer.retry_after_seconds,
-            secrets=(self._api_key,) if self._api_key else (),
-        )
 
 
 def _to_bytes(body: JsonObject) -> bytes:

@@ -307,7 +307,7 @@ async def test_the_id_that_an_upstream_gave_a_request_is_logged(upstream: Upstre
         headers = {"x-request-id": "req_1"}
         async with scripted(Scripted(pieces=(STREAM,), headers=headers)) as server:
             await events_of(provider(upstream, server))
-    [line] = [line for line in logs if line["event"] == "upstream answered"]
+    [line] = [line for line in logs if line["event"] == "Upstream answered"]
     assert (line["provider"], line["upstream_request_id"]) == ("up", "req_1")
     assert KEY not in str(logs)
 

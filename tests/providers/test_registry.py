@@ -28,7 +28,7 @@ STREAM = (
     b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 )
 BUILT_IN = (
-    "openai", "anthropic", "together", "groq", "ollama", "custom", "openai-compatible", "offline",
+    "openai", "anthropic", "together", "groq", "ollama", "custom", "offline",
     "litellm",
 )  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_a_provider_has_a_default_model_unless_one_is_configured(
         ("openai", "/v1", "/v1/chat/completions"),
         ("openai", "/anything/", "/anything/chat/completions"),
         ("custom", "/v1", "/v1/chat/completions"),
-        ("openai-compatible", "", "/chat/completions"),
+        ("custom", "", "/chat/completions"),
         ("together", "", "/v1/chat/completions"),
         ("together", "/v1", "/v1/chat/completions"),
         ("groq", "", "/openai/v1/chat/completions"),
