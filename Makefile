@@ -61,7 +61,9 @@ $(VENV)/.setup-dev: requirements/dev.txt $(VENV)/.setup
 $(LITELLM_VENV)/.setup: requirements/litellm.txt
 	@scripts/make-venv $(PYTHON) $(LITELLM_VENV)
 	@echo "Installing litellm into $(LITELLM_VENV) ..."
-	@$(LITELLM_VENV)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/litellm.txt
+# The file holds every package; one of them is an override of what litellm asks for.
+	@$(LITELLM_VENV)/bin/python $(PIP_INSTALL) --no-deps --require-hashes \
+		-r requirements/litellm.txt
 	@touch $@
 
 $(BIN)/python:
