@@ -21,7 +21,7 @@ from workflow_backend.process_guard import guard_process
 from workflow_backend.secrets import Secrets, SecretsError, load_secrets
 from workflow_backend.server import create_server, serve_stdio
 from workflow_backend.settings import BackendSettings, SettingsError, load_settings
-from workflow_backend.stdio import StdioError
+from workflow_backend.stdio import StdioError, check_stdio
 from workflow_backend.steps.executor import StepExecutor, StepSettings
 from workflow_backend.steps.isolation import IsolationError
 from workflow_backend.steps.limits import StepLimits
@@ -41,6 +41,7 @@ _CANNOT_START = (
 def main() -> int:
     """Run the backend; the answer is the exit code."""
     try:
+        check_stdio()
         settings = load_settings()
         logging.basicConfig(
             level=settings.log_level,

@@ -12,6 +12,7 @@ line comes, and gives no sign between the end of the input and the cancelling of
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -31,26 +32,39 @@ class StdioError(Exception):
     """The standard input or output is of a kind that cannot carry the protocol."""
 
 
+def check_stdio() -> None:
+    """See that the protocol can be carried. Call it before anything opens a file.
+
+    A descriptor that is closed at the start would be given to the next file that is opened.
+
+    Raises:
+        StdioError: The standard input or output is closed, or neither pipe, socket nor terminal.
+    """
+    for descriptor, name in ((0, "input"), (1, "output")):
+        try:
+            mode = os.fstat(descriptor).st_mode
+        except OSError as error:
+            raise StdioError(f"the standard {name} is closed; an MCP client opens it") from error
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)):
+            raise StdioError(
+                f"the standard {name} is neither pipe, socket nor terminal; let an MCP client start"
+                " this program"
+            )
+
+
 @asynccontextmanager
 async def open_stdio(
     on_end: Callable[[], None],
 ) -> AsyncIterator[tuple["MessageReader", "MessageWriter"]]:
-    """The two message streams over this process's standard input and output.
-
-    Raises:
-        StdioError: They are neither pipes, sockets nor terminals.
-    """
+    """The two message streams over this process's standard input and output, once checked."""
     loop = asyncio.get_running_loop()
     source, sink = _take_over(0, os.devnull), _take_over(1, None)
     reader = asyncio.StreamReader(limit=_READ_BYTES)
     flow = asyncio.StreamReaderProtocol(asyncio.StreamReader())
-    try:
-        incoming, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(source, "rb", 0)
-        )
-        outgoing, _ = await loop.connect_write_pipe(lambda: flow, os.fdopen(sink, "wb", 0))
-    except ValueError as error:
-        raise StdioError("the standard input and output must be pipes or a terminal") from error
+    incoming, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(source, "rb", 0)
+    )
+    outgoing, _ = await loop.connect_write_pipe(lambda: flow, os.fdopen(sink, "wb", 0))
     writer = asyncio.StreamWriter(outgoing, flow, None, loop)
     try:
         yield MessageReader(reader, on_end), MessageWriter(writer)

@@ -68,6 +68,27 @@ async def test_a_setting_that_cannot_be_used_is_one_line_and_exit_code_2(
     assert value in error or variable in error
 
 
+@pytest.mark.parametrize("stdin", ["/dev/null", str(ROOT / "pyproject.toml"), None])
+async def test_an_input_that_carries_no_protocol_is_refused_at_once(
+    tmp_path: Path, stdin: str | None
+) -> None:
+    redirect = "<&-" if stdin is None else f"<{stdin}"
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh",
+        "-c",
+        f'exec "$0" -m workflow_backend {redirect}',
+        sys.executable,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin", "AGENT_SERVER_DATA_DIR": str(tmp_path / "data")},
+        cwd=ROOT,
+    )
+    _, error = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 2
+    assert error.decode().startswith("workflow backend: the standard input is ")
+    assert len(error.splitlines()) == 1
+
+
 async def test_sigterm_ends_the_backend_while_its_input_stays_open(tmp_path: Path) -> None:
     process = await _spawn(tmp_path / "data", {})
     assert process.stdin is not None
