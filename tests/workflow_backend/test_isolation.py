@@ -106,6 +106,26 @@ async def test_a_step_has_no_capabilities_and_cannot_mount(sandbox: StepExecutor
 
 
 @needs_bwrap
+async def test_settings_of_the_kernel_cannot_be_written(sandbox: StepExecutor) -> None:
+    # Root may write them without any capability; /proc/sys/kernel/core_pattern names a program
+    # that the kernel starts outside of every sandbox. What is written is what was there.
+    script = (
+        "for file in sys/kernel/core_pattern sys/vm/swappiness sys/fs/file-max; do"
+        ' { value=$(cat /proc/$file); echo "$value" >/proc/$file && echo wrote $file; } 2>&1;'
+        " done | grep wrote || true"
+    )
+    assert await output(sandbox, script) == ""
+
+
+@needs_bwrap
+async def test_memory_that_looks_like_files_is_bounded(sandbox: StepExecutor) -> None:
+    script = "touch /dev/mark 2>/dev/null && echo wrote; df -k --output=size,target /tmp /dev/shm"
+    lines = (await output(sandbox, script)).splitlines()
+    assert "wrote" not in lines
+    assert [line.split() for line in lines[1:]] == [["1048576", "/tmp"], ["1048576", "/dev/shm"]]
+
+
+@needs_bwrap
 async def test_the_network_is_there_only_if_the_step_declares_it(
     sandbox: StepExecutor, port: int
 ) -> None:

@@ -1,9 +1,9 @@
 """Isolation: what of the machine a step's process can see and change.
 
 `bwrap` (bubblewrap): all namespaces new, no network unless the step declares it, the root
-read-only, homes, other users' data, sockets under /run and the data folder hidden, no capabilities,
-no new privileges; its own work folder and a private /tmp are writable. `none`: the rights of the
-server's user, with no new privileges where `setpriv` is installed.
+and /proc read-only, homes, other users' data, sockets under /run and the data folder hidden, no
+capabilities, no new privileges; its own work folder and a private /tmp are writable. `none`: the
+rights of the server's user, with no new privileges where `setpriv` is installed.
 
 Guarantee of `bwrap`: nothing that a workflow chooses (environment, working folder, arguments) has
 an effect before the sandbox is closed. Source: bwrap(1), version 0.8.
@@ -25,7 +25,7 @@ from workflow_backend.steps.run_folder import AttemptFolder, RunFolder
 
 IsolationName = Literal["auto", "bwrap", "none"]
 
-_PRIVATE_TMP_BYTES = 1024**3
+_PRIVATE_TMP_BYTES = str(1024**3)
 _PROBE_SECONDS = 10.0
 _HIDDEN_FOLDERS = (
     "/home", "/root", "/mnt", "/media", "/srv", "/run", "/var/run", "/var/tmp", "/boot",  # noqa: S108
@@ -241,10 +241,13 @@ def _view(data_dir: Path, hidden: Iterable[Path]) -> tuple[list[str], list[str]]
             folders.append(path)
         elif path.exists():
             files.append(path)
-    before = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    # Of /proc root could write the kernel's settings, without any capability: core_pattern names
+    # a program that runs outside.
+    before = ["--ro-bind", "/", "/", "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+    before += [*_private_tmpfs("/dev/shm"), "--remount-ro", "/dev"]  # noqa: S108
     for folder in folders:
         before += ["--tmpfs", str(folder)]
-    before += ["--size", str(_PRIVATE_TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
+    before += _private_tmpfs("/tmp")  # noqa: S108
     if not any(data_dir.is_relative_to(folder) for folder in folders):
         folders.append(data_dir)
         before += ["--tmpfs", str(data_dir)]
@@ -257,6 +260,10 @@ def _view(data_dir: Path, hidden: Iterable[Path]) -> tuple[list[str], list[str]]
         before += ["--ro-bind", "/dev/null", str(file)]
     after = [option for folder in folders for option in ("--remount-ro", str(folder))]
     return before, after
+
+
+def _private_tmpfs(folder: str) -> list[str]:
+    return ["--size", _PRIVATE_TMP_BYTES, "--perms", "1777", "--tmpfs", folder]
 
 
 def _name_resolution() -> list[str]:
