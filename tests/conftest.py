@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from agent_server.api_keys import digest_of
+from tests.npm_clients import npm_clients
 from tests.recordings import replay
 from tests.running_server import RunningServer, running_server
 
-__all__ = ["replay"]
+__all__ = ["npm_clients", "replay"]
 
 # The same examples in every run, and none fails because the machine is busy.
 settings.register_profile(
