@@ -36,7 +36,6 @@ from workflow_backend.definition import check_definition
 
 PRINTED_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost):8000")
 BIN = ROOT / ".venv" / "bin"
-NODE_MODULES = ROOT / "tests" / "clients" / "js" / "node_modules"
 # A block runs against the server with keys if it names this variable.
 KEY_VARIABLE = "AGENT_SERVER_CLIENT_KEY"
 RUN_SECONDS = 25
@@ -49,25 +48,15 @@ NPM_ALIASES = {
 }
 # Mounts a hook, sends the question that it takes, and prints what it then holds.
 MOUNT = """
-import { createElement, useEffect } from 'react';
-import TestRenderer from 'react-test-renderer';
-import * as hooks from './block.mjs';
+import { MountedHook } from 'CLIENTS/mounted-hook.mjs';
 
-globalThis.IS_REACT_ACT_ENVIRONMENT = false;
-let held;
-function Page() {
-  held = Object.values(hooks)[0]();
-  useEffect(() => { held.ask('Create and run a system health check'); }, []);
-  return null;
-}
-TestRenderer.create(createElement(Page));
-const deadline = Date.now() + 15000;
-while (!held || !held.steps.some((step) => step.type === 'workflow_complete')) {
-  if (Date.now() > deadline) throw new Error(`nothing came: ${JSON.stringify(held)}`);
-  await new Promise((resolve) => setTimeout(resolve, 20));
-}
-console.log(JSON.stringify(held.steps));
-process.exit(0);
+const { useAgent } = await import('./block.mjs');
+const hook = new MountedHook(useAgent);
+const { ask } = await hook.until('mounted', () => true);
+ask('Create and run a system health check');
+const isDone = ({ steps }) => steps.some((step) => step.type === 'workflow_complete');
+const { steps } = await hook.until('done', isDone);
+process.stdout.write(JSON.stringify(steps), () => process.exit(0));
 """
 
 
@@ -215,17 +204,17 @@ def javascript(text: str, url: str) -> str:
 
 
 @pytest.mark.npm
+# The first test may have to install the packages.
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("block", runnable("js"), ids=where)
 def test_a_javascript_example_does_what_it_says(
-    block: Block, agent: RunningServer, tmp_path: Path
+    block: Block, agent: RunningServer, npm_clients: Path, tmp_path: Path
 ) -> None:
-    if not (NODE_MODULES / "openai").is_dir():
-        pytest.skip("the npm clients are not installed: npm ci in tests/clients/js")
-    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    (tmp_path / "node_modules").symlink_to(npm_clients / "node_modules")
     (tmp_path / "block.mjs").write_text(javascript(block.text, agent.url))
     is_hook = "export function use" in block.text
     if is_hook:
-        (tmp_path / "mount.mjs").write_text(javascript(MOUNT, agent.url))
+        (tmp_path / "mount.mjs").write_text(MOUNT.replace("CLIENTS", str(npm_clients)))
     script = "mount.mjs" if is_hook else "block.mjs"
     done = run(["node", script], block, agent, tmp_path)
     assert done.returncode == 0, done.stderr

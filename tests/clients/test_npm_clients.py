@@ -349,9 +349,11 @@ async def test_use_chat_shows_why_a_request_was_refused(use_chat: Any) -> None:
 async def test_use_chat_asks_its_own_default_path_and_gets_its_own_protocol(use_chat: Any) -> None:
     is_old = use_chat["version"] in OLD_HOOKS
     seen = {tuple(request.values()) for request in use_chat["requests"]}
-    streamed = ("text/plain; charset=utf-8", "v1", None)
-    if not is_old:
-        streamed = ("text/event-stream; charset=utf-8", None, "v1")
+    streamed = (
+        ("text/plain; charset=utf-8", "v1", None)
+        if is_old
+        else ("text/event-stream; charset=utf-8", None, "v1")
+    )
     assert seen == {
         ("/api/chat", 200, *streamed),
         ("/api/chat", 400, "application/json", None, None),
