@@ -9,12 +9,14 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
+from os.path import commonprefix
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
 
 _MIN_ENCODED_CHARACTERS = 4
 _MIN_LINE_CHARACTERS = 6
+_HEAD_CHARACTERS = 8
 
 
 class Masker:
@@ -24,8 +26,11 @@ class Masker:
         forms = {form for value in values for form in _forms(value)}
         self.forms = tuple(sorted(forms, key=len, reverse=True))
         self.longest = len(self.forms[0]) if self.forms else 0
-        alternatives = "|".join(map(re.escape, self.forms))
-        self._pattern = re.compile(alternatives) if alternatives else None
+        self._pattern = re.compile(_any_of(self.forms)) if self.forms else None
+        self._by_head: dict[str, list[str]] = {}
+        for form in self.forms:
+            for length in range(1, min(len(form), _HEAD_CHARACTERS) + 1):
+                self._by_head.setdefault(form[:length], []).append(form)
 
     def mask(self, text: str) -> str:
         """The text without the values."""
@@ -62,9 +67,11 @@ class Masker:
     def _first_possible_start(self, text: str) -> int:
         """Where the longest end of the text stands that is the beginning of a form."""
         for start in range(max(0, len(text) - self.longest + 1), len(text)):
-            end = text[start:]
-            if any(form.startswith(end) for form in self.forms):
-                return start
+            head = text[start : start + _HEAD_CHARACTERS]
+            if head in self._by_head:
+                end = text[start:]
+                if any(form.startswith(end) for form in self._by_head[head]):
+                    return start
         return len(text)
 
 
@@ -84,6 +91,23 @@ class MaskedStream:
         """The rest of the text, masked."""
         rest, self._held = self._held, ""
         return self._masker.mask(rest)
+
+
+def _any_of(forms: Iterable[str]) -> str:
+    """A regular expression for any of the forms, the longest first, that shares their beginnings.
+
+    A key of fifty lines has hundreds of forms, and a step may write them a flood: trying each form
+    at each character would stop the engine for seconds.
+    """
+    groups: dict[str, list[str]] = {}
+    for form in forms:
+        groups.setdefault(form[:1], []).append(form)
+    is_end = groups.pop("", None) is not None
+    branches = []
+    for group in groups.values():
+        shared = commonprefix(group)  # noqa: RUF071 - character by character is meant
+        branches.append(re.escape(shared) + _any_of(form[len(shared) :] for form in group))
+    return f"(?:{'|'.join(branches)}){'?' if is_end else ''}" if branches else ""
 
 
 def _forms(value: str) -> set[str]:

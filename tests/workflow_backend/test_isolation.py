@@ -122,7 +122,7 @@ async def test_memory_that_looks_like_files_is_bounded(sandbox: StepExecutor) ->
     script = "touch /dev/mark 2>/dev/null && echo wrote; df -k --output=size,target /tmp /dev/shm"
     lines = (await output(sandbox, script)).splitlines()
     assert "wrote" not in lines
-    assert [line.split() for line in lines[1:]] == [["1048576", "/tmp"], ["1048576", "/dev/shm"]]
+    assert [line.split()[0] for line in lines[1:]] == ["1048576", "1048576"]
 
 
 @needs_bwrap

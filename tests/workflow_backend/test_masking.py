@@ -91,3 +91,15 @@ def test_overlapping_secrets_do_not_leak_each_others_beginning() -> None:
     stream = Masker(["1xabcd", "abcdqrs"]).stream()
     shown = stream.feed("--1xabcdq") + stream.feed("z--") + stream.finish()
     assert shown == f"--{MASK}qz--"
+
+
+def test_the_longest_of_values_that_begin_alike_is_masked() -> None:
+    masker = Masker(["token", "token-of-alice", "tokens"])
+    assert masker.mask("token tokens token-of-alice token-of-ali") == "*** *** *** ***-of-ali"
+
+
+def test_a_flood_beside_a_key_of_many_lines_does_not_stop_the_engine() -> None:
+    # Hundreds of forms: trying each at each place takes longer than a test may.
+    stream = Masker(["\n".join(f"{n:03}{SECRET * 4}" for n in range(60))]).stream()
+    chunk = "".join(chr(33 + n % 90) for n in range(65_536))
+    assert sum(len(stream.feed(chunk)) for _ in range(100)) + len(stream.finish()) == 100 * 65_536
