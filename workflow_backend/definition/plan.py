@@ -139,14 +139,9 @@ def plan(
         for name in names
     ]
     needs_command = [step.name for step in workflow.steps if step.kind == "needs_command"]
-    blockers = [str(problem) for problem in problems]
-    blockers += [f"step `{name}` needs a command" for name in needs_command]
-    if workflow.runner not in runners:
-        blockers.append(f"there is no runner `{workflow.runner}`; there is {listed(runners)}")
-    blockers += [
-        f"the server has no secret `{secret.name}`; it has {listed(sorted(secrets))}"
-        for secret in planned_secrets
-        if not secret.available
+    blockers = [
+        *(str(problem) for problem in problems),
+        *_blockers(workflow, needs_command, planned_secrets, runners, secrets),
     ]
     hosts = sorted({host for step in steps for host in step.hosts})
     return Plan(
@@ -172,6 +167,24 @@ def plan(
         warnings=[str(warning) for warning in lint(workflow, runners)],
         mermaid=to_mermaid(workflow),
     )
+
+
+def _blockers(
+    workflow: Workflow,
+    needs_command: list[str],
+    planned_secrets: list[PlannedSecret],
+    runners: Collection[str],
+    secrets: Collection[str],
+) -> Iterator[str]:
+    """What else than its inputs keeps the workflow from running."""
+    for name in needs_command:
+        yield f"step `{name}` needs a command"
+    if workflow.runner not in runners:
+        yield f"there is no runner `{workflow.runner}`; there is {listed(runners)}"
+    for secret in planned_secrets:
+        if not secret.available:
+            known = listed(sorted(secrets))
+            yield f"the server has no secret `{secret.name}`; it has {known}"
 
 
 def _plan_step(
