@@ -1,5 +1,6 @@
 """Every template compiles without warnings and runs through the real backend."""
 
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,9 @@ CATALOGUE = TemplateCatalogue()
 NAMES = [template.name for template in CATALOGUE.all()]
 FOLDER = Path(__file__).resolve().parents[2] / "workflow_backend" / "templates"
 
+# What every sandbox shows, wherever the checkout is: a folder of Python itself.
+SOURCE = str(Path(json.__file__).parent)
+
 # Template: inputs, status, a part of what the run gives.
 RUNS: dict[str, tuple[dict[str, Any], str, str]] = {
     "system-health": ({}, "success", "Overall: OK"),
@@ -31,7 +35,7 @@ RUNS: dict[str, tuple[dict[str, Any], str, str]] = {
     "disk-usage": ({"folder": "/etc", "top": 3}, "success", "Largest below /etc:"),
     "disk-usage of nothing": ({"folder": "/no/such"}, "failed", "There is no folder /no/such"),
     "directory-backup": (
-        {"source": str(FOLDER)}, "success", "files restored and compared, all equal",
+        {"source": SOURCE}, "success", "files restored and compared, all equal",
     ),
     "directory-backup over its limit": (
         {"source": "/usr/lib", "max_megabytes": 1}, "failed", "raise max_megabytes",
