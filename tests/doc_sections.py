@@ -134,11 +134,11 @@ def write_providers() -> Iterator[str]:
 
 
 def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "–"
+    return ", ".join(f"`{name}`" for name in names) or "-"
 
 
 def _code(text: str | None) -> str:
-    return f"`{text}`" if text else "–"
+    return f"`{text}`" if text else "-"
 
 
 def write_upstream_errors() -> Iterator[str]:
