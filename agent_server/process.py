@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from agent_server.app import create_app
 from agent_server.data_dir import DataDirLock
+from agent_server.http_protocol import HttpProtocol
 from agent_server.listener import StartError, bind, url_of
 from agent_server.log_config import configure_logging
 from agent_server.settings import Settings
@@ -86,10 +87,13 @@ def disable_dumps() -> None:
 def _run(
     app: ASGIApp, settings: Settings, listener: socket.socket, started: Callable[[], None]
 ) -> None:
+    class Protocol(HttpProtocol):
+        receive_timeout_seconds = settings.receive_timeout_seconds
+
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -9,6 +9,7 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error
@@ -47,6 +48,8 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.info("Client gone before its request was whole")
         except Exception as exc:
             error = _as_ours(exc)
             if status:

@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     max_concurrent_requests: Annotated[
         int, Field(ge=1, le=100_000, description="Requests at once; a further one gets a 503.")
     ] = 1000
+    receive_timeout_seconds: Annotated[
+        Seconds,
+        Field(description="How long a client may take to send a request's head, and its body."),
+    ] = 60.0
     keep_alive_seconds: Annotated[
         Seconds, Field(description="Silence in a stream after which a keep-alive is sent.")
     ] = 10.0

@@ -1,0 +1,153 @@
+"""The server's side of HTTP/1.1: uvicorn's, with a bound on what a client may send and how slowly.
+
+What this module promises, whatever a client does before the application is called:
+
+- the head of a request is at most `MAX_HEAD_BYTES`, or the answer is a 431;
+- a head, and after it a body, comes within `receive_timeout_seconds`, or the answer is a 408;
+- what cannot be read is a 400, and all these answers have the envelope of every other error and an
+  `X-Request-Id`.
+
+httptools bounds neither: one connection could take all memory with a header that never ends.
+Source: RFC 9110, section 15.5; RFC 6585, section 5.
+"""
+
+import asyncio
+import uuid
+from http import HTTPStatus
+
+import orjson
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from agent_server.log_config import get_logger
+from streaming.errors import CallerError
+from streaming.openai_objects import error_object
+
+MAX_HEAD_BYTES = 64 * 1024
+
+log = get_logger()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection; a subclass sets the time."""
+
+    receive_timeout_seconds = 60.0
+
+    _deadline: asyncio.TimerHandle | None = None
+    _is_in_body = False
+    _head_bytes = 0
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._received()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None:
+            self._wait()
+        super().data_received(data)
+        # Only a head that goes on past this piece: a whole one is measured when it is complete.
+        if not self._is_in_body and self._deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _too_large())
+
+    @override
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    @override
+    def on_headers_complete(self) -> None:
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            # The parser makes an error of its own of it, which `send_400_response` answers.
+            raise _too_large()
+        super().on_headers_complete()
+        self._is_in_body = True
+        self._received()
+        self._wait()
+
+    @override
+    def on_message_complete(self) -> None:
+        self._is_in_body = False
+        self._head_bytes = 0
+        self._received()
+        super().on_message_complete()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser could not read."""
+        if sum(len(name) + len(value) for name, value in self.headers or ()) > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _too_large())
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, CallerError(msg, code="invalid_http"))
+
+    def _wait(self) -> None:
+        self._deadline = self.loop.call_later(self.receive_timeout_seconds, self._give_up)
+
+    def _received(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        cycle = self.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            # The answer to an earlier request is on its way; it has bounds of its own.
+            self._wait()
+        elif not self._is_in_body and not self._head_bytes:
+            self.transport.close()
+        else:
+            error = CallerError(
+                f"The request did not come within {self.receive_timeout_seconds:g} seconds. Send "
+                "it faster, or raise AGENT_SERVER_RECEIVE_TIMEOUT_SECONDS.",
+                code="request_timeout",
+            )
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, error)
+
+    def _refuse(self, status: HTTPStatus, error: CallerError) -> None:
+        """Answer in place of the application, unless it has begun to, and end the connection."""
+        self._received()
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or self._is_first_answer():
+            self.transport.write(_answer(status, error))
+        self.transport.close()
+
+    def _is_first_answer(self) -> bool:
+        """Whether the application has written nothing yet; it then takes the client for gone."""
+        if self.cycle.response_started:
+            return False
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        return True
+
+
+def _too_large() -> CallerError:
+    return CallerError(
+        f"The head of the request is larger than {MAX_HEAD_BYTES} bytes; send fewer or shorter "
+        "headers.",
+        code="headers_too_large",
+    )
+
+
+def _answer(status: HTTPStatus, error: CallerError) -> bytes:
+    request_id = f"req_{uuid.uuid4().hex}"
+    log.warning("Request refused", status=status.value, code=error.code, request_id=request_id)
+    body = orjson.dumps(error_object(error))
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"x-request-id: {request_id}",
+        "cache-control: no-store",
+        "connection: close",
+    )
+    return "\r\n".join((*head, "\r\n")).encode() + body
