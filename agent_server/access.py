@@ -5,6 +5,7 @@ request are checked before anything else, and POST takes JSON alone.
 """
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,20 @@ LOCAL_OWNER = "local"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 LOOPBACK_PEERS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 ALL_SCOPES: frozenset[Scope] = frozenset({"chat", "run", "approve", "admin"})
+# What proxies add; any of them tells that the peer is not the one who asks.
+PROXY_HEADERS = frozenset(
+    {
+        "cf-connecting-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-original-host",
+        "x-real-ip",
+    }
+)
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 NO_KEY_REFUSAL = (
     "This server executes workflows only for callers that it knows: no API key is configured, and "
     "{reason}. Set AGENT_SERVER_API_KEYS (make an entry with `agent-server hash-key`), or bind the "
@@ -73,8 +88,10 @@ class Access:
 
     def check_host(self, headers: Headers) -> None:
         """Refuse a Host that is neither a loopback name nor listed (DNS rebinding)."""
-        host = headers.get("host", "").lower()
-        if not self._serves(host):
+        # Of several, a proxy may have gone by one and we by another.
+        hosts = [host.lower() for host in headers.getlist("host")]
+        host = ", ".join(hosts)
+        if len(hosts) > 1 or not self._serves(host):
             raise MisdirectedRequestError(
                 f"This server does not answer for the host '{host[:100]}'. Call it as localhost or "
                 "127.0.0.1, or list the name with --allowed-host (AGENT_SERVER_ALLOWED_HOSTS).",
@@ -83,10 +100,9 @@ class Access:
 
     def check_origin(self, headers: Headers) -> None:
         """Refuse a page of a foreign origin; the server's own and the configured ones may call."""
-        origin = headers.get("origin")
-        if origin is None:
+        origin = ", ".join(headers.getlist("origin")).lower()
+        if "origin" not in headers:
             return
-        origin = origin.lower()
         own = origin.partition("://")[2]
         if own and own == headers.get("host", "").lower():
             return
@@ -124,8 +140,7 @@ class Access:
         return Caller(key.owner, key.name, key.scopes, refusal)
 
     def _serves(self, host: str) -> bool:
-        name = host.rpartition(":")[0] if _has_port(host) else host
-        name = name.strip("[]")
+        name = _without_port(host)
         return name in LOOPBACK_HOSTS or host in self._allowed_hosts or name in self._allowed_hosts
 
     def _find(self, sent: str | None) -> ApiKey:
@@ -148,20 +163,21 @@ class Access:
             return f"the request came through a proxy (it has the header '{forwarded}')"
         if peer is not None and peer not in LOOPBACK_PEERS:
             return "the request came from another machine"
-        host = headers.get("host", "").lower()
-        name = (host.rpartition(":")[0] if _has_port(host) else host).strip("[]")
+        name = _without_port(headers.get("host", "").lower())
         if name not in LOOPBACK_HOSTS:
             return f"the request was sent to the host '{name[:100]}'"
         return None
 
 
-def _has_port(host: str) -> bool:
-    return host.rpartition("]")[2].count(":") == 1
+def _without_port(host: str) -> str:
+    """The name or address of a Host header, an IPv6 address without its brackets."""
+    found = _HOST.fullmatch(host)
+    return (found["address"] or found["name"]) if found else host
 
 
 def _forwarded_header(headers: Mapping[str, str]) -> str | None:
     return next(
-        (name for name in headers if name == "forwarded" or name.startswith("x-forwarded-")), None
+        (name for name in headers if name in PROXY_HEADERS or name.startswith("x-forwarded-")), None
     )
 
 

@@ -39,11 +39,21 @@ def test_loopback_names_are_served(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example:1"],
+    [
+        *("", "evil.example", "evil.example:8000", "localhost.evil.example"),
+        *("127.0.0.1.evil.example:1", "localhost@evil.example", "evil.example:127.0.0.1"),
+        *("[[localhost", "localhost]", "[localhost]", "localhost:x", "[::1]evil.example", "::1:80"),
+    ],
 )
 def test_another_host_is_misdirected(host: str) -> None:
     with pytest.raises(MisdirectedRequestError, match="--allowed-host"):
         access().check_host(Headers({"host": host}))
+
+
+def test_two_hosts_are_misdirected() -> None:
+    headers = Headers(raw=[(b"host", b"localhost"), (b"host", b"evil.example")])
+    with pytest.raises(MisdirectedRequestError, match=r"localhost, evil\.example"):
+        access().check_host(headers)
 
 
 @pytest.mark.parametrize("host", ["agent.example", "agent.example:443", "AGENT.example:8000"])
@@ -71,6 +81,12 @@ def test_a_foreign_origin_is_refused(origin: str) -> None:
     headers = Headers({"origin": origin, "host": "localhost:8000"})
     with pytest.raises(PermissionDeniedError, match="AGENT_SERVER_CORS_ORIGINS"):
         access(origins=("https://app.example",)).check_origin(headers)
+
+
+def test_of_two_origins_none_may_call() -> None:
+    raw = [(b"host", b"localhost"), (b"origin", b"http://localhost"), (b"origin", b"http://evil")]
+    with pytest.raises(PermissionDeniedError):
+        access().check_origin(Headers(raw=raw))
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8"])
@@ -132,6 +148,9 @@ def test_without_keys_a_local_caller_may_execute() -> None:
         ({"forwarded": "for=1.2.3.4"}, "127.0.0.1", True, "'forwarded'"),
         ({"x-forwarded-for": "1.2.3.4"}, "127.0.0.1", True, "'x-forwarded-for'"),
         ({"x-forwarded-proto": "https"}, "127.0.0.1", True, "'x-forwarded-proto'"),
+        ({"x-real-ip": "1.2.3.4"}, "127.0.0.1", True, "'x-real-ip'"),
+        ({"via": "1.1 proxy"}, "127.0.0.1", True, "'via'"),
+        ({"cf-connecting-ip": "1.2.3.4"}, "127.0.0.1", True, "'cf-connecting-ip'"),
         ({"host": "agent.example"}, "127.0.0.1", True, "agent.example"),
         ({}, "10.0.0.7", True, "another machine"),
     ],
