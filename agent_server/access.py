@@ -69,6 +69,11 @@ class Caller:
                 param="scopes",
             )
 
+    def require_execution(self) -> None:
+        """Raise `PermissionDeniedError` if the caller may not begin or end workflow runs."""
+        if self.refusal is not None:
+            raise PermissionDeniedError(self.refusal, param="scopes")
+
 
 class Access:
     """The checks that every request passes, from what was configured."""

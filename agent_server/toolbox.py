@@ -2,8 +2,8 @@
 
 The policy stands here, before the call, so that no model can argue with it: a workflow is executed
 only if the server's mode allows it, if the caller may, and if the newest message of the user asks
-for it. Whatever goes wrong in a call becomes its result, in words that a model can use and that
-give away nothing of the server's inside.
+for it; a run is cancelled only if the caller may. Whatever goes wrong in a call becomes its result,
+in words that a model can use and that give away nothing of the server's inside.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from streaming.errors import BridgeError, BridgeTimeoutError, BridgeUnavailableE
 from streaming.events import AgentToolCalled, AgentToolReturned, Event, JsonObject
 
 EXECUTE_TOOL = "execute_workflow"
+CANCEL_TOOL = "cancel_run"
 COMPILE_TOOL = "compile_workflow"
 T = TypeVar("T")
 WorkflowMode = Literal["run", "plan"]
@@ -118,6 +119,8 @@ class Toolbox:
         executes = tool.is_own and tool.server_tool == EXECUTE_TOOL
         if executes and (reason := self.may_not_execute(caller, run_is_asked=run_is_asked)):
             return await self._refuse(call, arguments, reason, emit)
+        if tool.is_own and tool.server_tool == CANCEL_TOOL and caller.may_not_execute:
+            return await self._refuse(call, arguments, caller.may_not_execute, emit)
         await emit(AgentToolCalled(call.call_id, call.name, arguments))
         result = await self._result(tool, arguments, caller, emit if executes else None)
         if tool.is_own and tool.server_tool == COMPILE_TOOL:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator
 
 import orjson
@@ -19,7 +20,6 @@ from mcp_bridge.bridge import Bridge
 from streaming.errors import (
     AgentServerError,
     BridgeError,
-    CallerError,
     InvalidRequestError,
     NotFoundError,
 )
@@ -28,7 +28,11 @@ from streaming.openai_objects import error_object
 
 STATUSES = ("queued", "running", "success", "failed", "cancelled", "timed_out")
 MAX_LIMIT = 200
+MAX_CHARACTERS = {"workflow": 200, "cursor": 500}
+MAX_SEQ = 2**53
 RESUME_SECONDS = 60.0
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 async def list_runs(request: Request) -> Response:
@@ -42,6 +46,9 @@ async def list_runs(request: Request) -> Response:
     }
     if "status" in arguments and arguments["status"] not in STATUSES:
         raise InvalidRequestError(f"'status' must be one of {', '.join(STATUSES)}.", param="status")
+    for name, most in MAX_CHARACTERS.items():
+        if len(str(arguments.get(name, ""))) > most:
+            raise InvalidRequestError(f"'{name}' has {most} characters at most.", param=name)
     page = await _call(request, "list_runs", arguments)
     cursor = page.get("next_cursor")
     return JsonResponse(
@@ -62,7 +69,7 @@ async def get_run(request: Request) -> Response:
 
 async def cancel_run(request: Request) -> Response:
     """Cancel a run; cancelling one that has ended changes nothing and answers its state."""
-    caller_of(request).require("run")
+    caller_of(request).require_execution()
     return JsonResponse(await _call(request, "cancel_run", _run_id(request)))
 
 
@@ -73,12 +80,12 @@ async def run_events(request: Request) -> Response:
     """
     caller_of(request).require("chat")
     last = request.headers.get("last-event-id", "").strip()
-    if last and not last.isdigit():
+    after_seq = _whole(last) if last else _number(request, "after_seq", 0, 0, MAX_SEQ)
+    if after_seq is None or after_seq > MAX_SEQ:
         raise InvalidRequestError(
             "'Last-Event-ID' must be the id of an event of this run, a whole number.",
             param="Last-Event-ID",
         )
-    after_seq = int(last) if last else _number(request, "after_seq", 0, 0, 2**53)
     await _call(request, "get_run", _run_id(request))
     owner, run_id = caller_of(request).owner, request.path_params["run_id"]
     return EventSourceResponse(
@@ -147,23 +154,44 @@ def _bridge(request: Request) -> Bridge:
     return agent.bridge
 
 
-def _refusal(tool: str, reason: str) -> CallerError:
-    """What the backend refuses: of a list the cursor, since all else was checked; else the id."""
+def _refusal(tool: str, text: str) -> AgentServerError:
+    """What the backend refuses: of a list the cursor, since all else was checked; else the id.
+
+    The MCP SDK writes `Error executing tool <name>` before the tool's own words, and nothing behind
+    it if the tool broke.
+    """
+    _, _, reason = text.partition(f"Error executing tool {tool}: ")
+    if not reason:
+        return BridgeError("The workflow backend failed on this request; the log tells why.")
     if tool == "list_runs":
         return InvalidRequestError(reason, code="invalid_cursor", param="cursor")
     return NotFoundError(reason, code="run_not_found", param="run_id")
 
 
 def _run_id(request: Request) -> JsonObject:
-    return {"run_id": request.path_params["run_id"]}
+    run_id = request.path_params["run_id"]
+    if not _RUN_ID.fullmatch(run_id):
+        raise NotFoundError(
+            "A run id is 1 to 128 letters, digits, `_`, `.` and `-`.",
+            code="run_not_found",
+            param="run_id",
+        )
+    return {"run_id": run_id}
 
 
 def _number(request: Request, name: str, default: int, low: int, high: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+    number = _whole(text)
+    if number is None or not low <= number <= high:
         raise InvalidRequestError(
             f"'{name}' must be a whole number from {low} to {high}.", param=name
         )
-    return int(text)
+    return number
+
+
+def _whole(text: str) -> int | None:
+    """The whole number that the text is, if it is one of at most 16 digits."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= 16
+    return int(text) if is_number else None

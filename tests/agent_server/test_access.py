@@ -135,8 +135,15 @@ def test_a_key_without_the_scope_run_executes_nothing() -> None:
         caller.require("run")
 
 
+def test_who_executes_nothing_ends_nothing_either() -> None:
+    caller = access().identify(Headers({"host": "localhost", "via": "1.1 proxy"}), "127.0.0.1")
+    with pytest.raises(PermissionDeniedError, match="AGENT_SERVER_API_KEYS"):
+        caller.require_execution()
+
+
 def test_without_keys_a_local_caller_may_execute() -> None:
     caller = access().identify(Headers({"host": "localhost:8000"}), "127.0.0.1")
+    caller.require_execution()
     assert caller.refusal is None
     assert caller.owner == "local"
 

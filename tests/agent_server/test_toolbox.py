@@ -114,6 +114,20 @@ async def test_a_run_belongs_to_its_owner(bridge: Bridge) -> None:
     assert "hello" not in others.text
 
 
+async def test_who_may_not_run_may_not_cancel_either(bridge: Bridge) -> None:
+    toolbox = Toolbox(bridge)
+    returned, _ = await call(
+        toolbox, "execute_workflow", {"workflow": GREETING}, AgentCaller("team")
+    )
+    run_id = json.loads(returned.text)["run_id"]
+    reader = AgentCaller("team", may_not_execute="The key lacks the scope 'run'.")
+    refused, _ = await call(toolbox, "cancel_run", {"run_id": run_id}, reader)
+    assert refused.is_error
+    assert refused.text == "The key lacks the scope 'run'."
+    allowed, _ = await call(toolbox, "cancel_run", {"run_id": run_id}, AgentCaller("team"))
+    assert not allowed.is_error
+
+
 async def test_a_workflow_that_does_not_compile_is_refused_with_the_mend(bridge: Bridge) -> None:
     broken = json.dumps({"name": "x", "steps": [{"name": "a", "runs": "echo"}]})
     returned, seen = await call(Toolbox(bridge), "execute_workflow", {"workflow": broken})

@@ -106,11 +106,12 @@ def test_a_feed_from_the_end_is_empty(
     assert feed(keyed_agent, finished[0]["run_id"], ALICE, **{"Last-Event-ID": last}) == []
 
 
+@pytest.mark.parametrize("last", ["x", "-1", "\xb2", "9" * 30, "9" * 5000])
 def test_a_last_event_id_that_is_none_is_400(
-    keyed_agent: RunningServer, finished: list[dict[str, Any]]
+    keyed_agent: RunningServer, finished: list[dict[str, Any]], last: str
 ) -> None:
     path = f"{RUNS}/{finished[0]['run_id']}/events"
-    answer = ask(keyed_agent.url, "GET", path, headers={**of(ALICE), "Last-Event-ID": "x"})
+    answer = ask(keyed_agent.url, "GET", path, headers={**of(ALICE), "Last-Event-ID": last})
     assert answer.status == 400
     assert answer.error["param"] == "Last-Event-ID"
 
@@ -171,13 +172,29 @@ def test_runs_are_listed_in_pages_and_filtered(keyed_agent: RunningServer) -> No
         ("status=odd", "status"),
         ("limit=0", "limit"),
         ("limit=x", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
         ("cursor=%00", "cursor"),
+        ("cursor=" + "x" * 501, "cursor"),
+        ("workflow=" + "x" * 201, "workflow"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_wrong_filter_is_400(keyed_agent: RunningServer, query: str, param: str) -> None:
     answer = ask(keyed_agent.url, "GET", f"{RUNS}?{query}", headers=of(ALICE))
     assert answer.status == 400
     assert answer.error["param"] == param
+    assert "Error executing" not in answer.error["message"]
+
+
+@pytest.mark.parametrize("run_id", ["%00", "..", "a%20b", "x" * 129, "%F0%9F%92%A9", "unknown"])
+def test_a_run_id_that_is_none_is_not_found_in_our_own_words(
+    keyed_agent: RunningServer, run_id: str
+) -> None:
+    answer = ask(keyed_agent.url, "GET", f"{RUNS}/{run_id}", headers=of(ALICE))
+    assert (answer.status, answer.error["code"]) == (404, "run_not_found")
+    assert "run" in answer.error["message"]
+    assert "Error executing" not in answer.error["message"]
+    assert "validation" not in answer.error["message"]
 
 
 def test_cancel_ends_a_running_run_and_its_stream(
