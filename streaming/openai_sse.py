@@ -6,7 +6,10 @@ an extra on a proper chunk: `workflow_event` beside `choices`, `reasoning_conten
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
+
+from typing_extensions import override
 
 from streaming.encoder import StreamHead
 from streaming.errors import AgentServerError
@@ -187,3 +190,12 @@ class SSEInlineEncoder(OpenAISSEEncoder):
     """
 
     events_as_content = True
+
+    @override
+    def encode(self, event: Event) -> bytes:
+        """The chunks of one event, of which no text begins as an event does."""
+        if isinstance(event, TextDelta) and event.text.startswith("2:"):
+            # "It is 2:30" may come in such pieces, and readers take what begins so for an event.
+            head, tail = replace(event, text="2"), replace(event, text=event.text[1:])
+            return super().encode(head) + super().encode(tail)
+        return super().encode(event)

@@ -190,6 +190,17 @@ def test_the_documented_loop_finds_every_event_of_the_inline_format() -> None:
     assert found == [running, STEP]
 
 
+def test_no_text_of_the_inline_format_begins_as_an_event_does() -> None:
+    encoder = SSEInlineEncoder(HEAD)
+    written = encode(encoder, [TextDelta("It is "), TextDelta("2:30"), TextDelta("2:")]).encode()
+    contents = [
+        json.loads(frame.data)["choices"][0]["delta"]["content"]
+        for frame in SSEDecoder().feed(written)
+    ]
+    assert "".join(contents) == "It is 2:302:"
+    assert not [content for content in contents if content.startswith("2:")]
+
+
 def test_usage_that_was_asked_for_comes_in_one_last_chunk_and_there_alone() -> None:
     encoder = OpenAISSEEncoder(COUNTED)
     written = encode(encoder, [Finished("stop", usage=USAGE)])
