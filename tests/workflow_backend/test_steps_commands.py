@@ -26,7 +26,9 @@ from workflow_backend.secrets import Secrets
 from workflow_backend.steps import StepExecutor
 from workflow_backend.steps.reaper_link import ReaperLink
 
-SECRETS = Secrets({"TOKEN": "hunter2-is-long", "OTHER": "never-referenced"})
+SECRETS = Secrets(
+    {"TOKEN": "hunter2-is-long", "LONG": "LongSecret" * 9, "OTHER": "never-referenced"}
+)
 FLOOD_BYTES = 5_000_000
 
 
@@ -260,6 +262,15 @@ async def test_a_step_sees_only_the_secrets_that_it_names(executor: StepExecutor
     assert "never-referenced" not in everything
     assert result.outputs["k"] == "Bearer ***"
     assert result.error == "exit code 1: Bearer ***"
+
+
+@pytest.mark.parametrize("line", ["$T=1", "$T", "!$T=1"], ids=["key", "alone", "no key"])
+async def test_a_secret_in_place_of_a_key_is_masked(executor: StepExecutor, line: str) -> None:
+    env = {"T": "${{ secrets.LONG }}"}
+    spec = attempt(run=f'echo "{line}" >> $OUTPUT', env=env, secrets=("LONG",))
+    result = await run(executor, spec)
+    assert result.status == "failed"
+    assert "LongSecret" not in repr(result)
 
 
 async def test_data_that_looks_like_a_secret_reference_stays_data(executor: StepExecutor) -> None:

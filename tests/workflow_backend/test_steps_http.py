@@ -171,6 +171,43 @@ async def test_a_redirect_elsewhere_carries_no_credentials_and_no_body(
     assert request.headers["x-keep"] == "1"
 
 
+async def test_a_redirect_elsewhere_is_given_no_secret(executor: StepExecutor) -> None:
+    asked = {
+        "headers": {"X-Api-Key": "${{ secrets.TOKEN }}", "X-Keep": "1"},
+        "follow_redirects": True,
+        "secrets": ("TOKEN",),
+    }
+    body = {"method": "POST", "json": {"key": "${{ secrets.TOKEN }}"}}
+    async with (
+        scripted(HELLO) as other,
+        scripted(*[Scripted(307, (), {"Location": other.url})] * 2) as server,
+    ):
+        await get(executor, server.url, **asked)
+        refused = await get(executor, server.url, **asked, **body)
+    [request] = other.requests
+    assert "x-api-key" not in request.headers
+    assert request.headers["x-keep"] == "1"
+    assert refused.status == "failed"
+    assert "the body holds a secret" in (refused.error or "")
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "undefined", "zlib", "utf-7", "nonsense"])
+async def test_a_charset_that_is_none_is_read_as_utf_8(
+    executor: StepExecutor, charset: str
+) -> None:
+    # Punycode takes time that grows with the square of the length: two million take minutes.
+    content_type = {"Content-Type": f"text/plain; charset={charset}"}
+    async with scripted(Scripted(200, ("é".encode(), b"a" * 2_000_000), content_type)) as server:
+        result = await get(executor, server.url, timeout=60.0)
+    assert str(result.outputs["body"]).startswith("éaaa")
+
+
+async def test_a_usual_charset_is_read(executor: StepExecutor) -> None:
+    content_type = {"Content-Type": 'text/plain; charset="ISO-8859-1"'}
+    async with scripted(Scripted(200, ("é".encode("latin-1"),), content_type)) as server:
+        assert (await get(executor, server.url)).outputs["body"] == "é"
+
+
 async def test_a_redirect_to_a_refused_address_is_not_followed(executor: StepExecutor) -> None:
     async with scripted(Scripted(302, (), {"Location": "http://127.0.0.2:1/"})) as server:
         result = await get(executor, server.url, follow_redirects=True)
@@ -185,7 +222,17 @@ async def test_a_loop_of_redirects_ends(executor: StepExecutor) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "2130706433", "0x7f.1", "[::ffff:7f00:1]"],  # noqa: S104
+    [
+        *("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "2130706433", "0x7f.1", "[::ffff:7f00:1]"),  # noqa: S104
+        *(
+            "127.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "user@127.0.0.1",
+            "\uff11\uff12\uff17.0.0.1",
+            "[::ffff:127.1]",
+        ),
+    ],
 )
 async def test_loopback_is_refused_however_it_is_written(tmp_path: Path, host: str) -> None:
     async with scripted(HELLO) as server, opened(tmp_path) as executor:
@@ -242,6 +289,7 @@ ADDRESSES = {
     "64:ff9b:1::5db8:d822": False,
     "2001:0:4136:e378:8000:63bf:3fff:fdd2": False,
     "2002:7f00:1::": False,
+    "fec0::1": False,
 }
 
 

@@ -152,8 +152,8 @@ def _end(
         return AttemptEnd("cancelled", outputs, error=ended.error)
     try:
         data = files.read_output(context.limits.output_file_bytes)
-        given = parse_output_file(data.decode("utf-8", "replace"))
-        outputs.update({key: context.masker.mask(value) for key, value in given.items()})
+        # Masked before it is read: a secret may stand where a key should, and an error cuts it.
+        outputs.update(parse_output_file(context.masker.mask(data.decode("utf-8", "replace"))))
         if context.spec.step.parse == "json" and not ended.exit_code:
             outputs["json"] = parse_json_output(text, is_truncated=capture.kept.is_truncated)
     except (StepSetupError, OutputFileError, JsonOutputError) as error:

@@ -6,6 +6,7 @@ no cookies, no environment. What is read is bounded by size and time.
 """
 
 import asyncio
+import codecs
 import re
 import socket
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from yarl import URL
 
 from workflow_backend.definition.expressions import resolve_secrets
 from workflow_backend.definition.model import HttpRequest
+from workflow_backend.masking import Masker
 from workflow_backend.steps.addresses import AddressPolicy, AddressRefusedError, as_address
 from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
 from workflow_backend.steps.capture import HeadAndTail
@@ -31,6 +33,10 @@ CONNECT_SECONDS = 15.0
 _READ_BYTES = 65_536
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
+_CHARSETS = (
+    *("ascii", "utf-8", "utf-16", "utf-32", "iso8859", "cp125", "cp866", "cp932", "koi8", "mac-"),
+    *("big5", "gb", "euc_", "shift_jis", "iso2022", "tis-620"),
+)
 _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 
 
@@ -81,7 +87,7 @@ class HttpRunner:
                     is_redirect = response.status in _REDIRECTS and target
                     if not (is_redirect and target and request.follow_redirects):
                         return await _end(context, request, response)
-                    hop = hop.follow(response.status, target)
+                    hop = hop.follow(response.status, target, context.masker)
         raise StepSetupError(f"more than {MAX_REDIRECTS} redirects")
 
     def _check(self, url: URL) -> None:
@@ -93,6 +99,9 @@ class HttpRunner:
             raise StepSetupError(f"the url must begin with http:// or https://, not {url.scheme!r}")
         if address := as_address(url.host):
             self._policy.check(url.host, address)
+        elif ":" in url.host:
+            # aiohttp takes it for an address, and asks nobody.
+            raise StepSetupError(f"the host {url.host!r} is no IPv6 address")
 
 
 class _CheckedResolver(AbstractResolver):
@@ -151,16 +160,31 @@ class _Hop:
                 headers["Content-Type"] = "application/json"
         return cls(request.method, URL(request.url), headers, body)
 
-    def follow(self, status: int, target: str) -> "_Hop":
-        """The request that a redirect asks for (RFC 9110, section 15.4)."""
+    def follow(self, status: int, target: str, masker: Masker) -> "_Hop":
+        """The request that a redirect asks for (RFC 9110, section 15.4).
+
+        Another origin is given no secret.
+
+        Raises:
+            StepSetupError: The body that it would be given holds one.
+        """
         url = self.url.join(URL(target))
         headers = dict(self.headers)
-        if url.origin() != self.url.origin():
+        is_elsewhere = url.origin() != self.url.origin()
+        if is_elsewhere:
             headers = {
-                name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS
+                name: value
+                for name, value in headers.items()
+                if name.lower() not in _CREDENTIALS and masker.mask(value) == value
             }
         turns_into_get = status == 303 or (status in {301, 302} and self.method == "POST")
         if not turns_into_get or self.method == "HEAD":
+            text = (self.body or b"").decode("utf-8", "replace")
+            if is_elsewhere and masker.mask(text) != text:
+                raise StepSetupError(
+                    f"the redirect leads to {url.origin()}, and the body holds a secret; send it"
+                    " there by a step of its own if that is meant"
+                )
             return _Hop(self.method, url, headers, self.body)
         headers = {
             name: value
@@ -234,7 +258,12 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
 
 
 def _decode(body: bytes, charset: str) -> str:
+    """The body as text; what is in no usual charset is read as UTF-8.
+
+    A server chooses the charset, and some of Python's codecs take hours (`punycode`) or fail.
+    """
     try:
-        return body.decode(charset, "replace")
+        name = codecs.lookup(charset).name
     except LookupError:
-        return body.decode("utf-8", "replace")
+        name = "utf-8"
+    return body.decode(name if name.startswith(_CHARSETS) else "utf-8", "replace")
