@@ -1,8 +1,8 @@
 """Masking: what a step writes, with the values of its secrets replaced by `***`.
 
-Guarantee: a value that a step was given does not leave its attempt in its exact form, nor as
-base64 (any of the three alignments, both alphabets), hex, URL escape or JSON escape, also where
-two chunks of output part it. A step that encodes a secret in another way is not caught.
+Guarantee: a value does not leave an attempt in its exact form, nor as base64 (any of the three
+alignments, both alphabets), hex, URL escape or JSON escape, also where two chunks of output part
+it, or `base64` and `xxd -p` break the lines. A step that encodes it in another way is not caught.
 """
 
 import base64
@@ -123,6 +123,8 @@ def _forms(value: str) -> set[str]:
 def _encodings(text: str) -> Iterable[str]:
     data = text.encode("utf-8", "surrogateescape")
     yield from _base64_forms(data)
+    yield from _lines(base64.b64encode(data).decode("ascii"), 76)
+    yield from _lines(data.hex(), 60)
     yield data.hex()
     yield data.hex().upper()
     yield quote(data, safe="")
@@ -133,6 +135,13 @@ def _encodings(text: str) -> Iterable[str]:
         escaped = json.dumps(text, ensure_ascii=in_ascii)[1:-1]
         yield escaped
         yield escaped.replace("/", "\\/")
+
+
+def _lines(text: str, width: int) -> Iterable[str]:
+    """The lines into which a program breaks the text, if they are several."""
+    starts = range(0, len(text), width) if len(text) > width else ()
+    lines = (text[start : start + width] for start in starts)
+    return (line for line in lines if len(line) >= _MIN_LINE_CHARACTERS)
 
 
 def _base64_forms(data: bytes) -> Iterable[str]:

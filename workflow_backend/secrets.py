@@ -1,9 +1,10 @@
 """Secrets by name, from one YAML file: `NAME: value` or `NAME: {file: path}`.
 
-Guarantee: a value is read only by `resolve`, for the names it is given; no `repr`, error or log of
-this module holds one. The environment of the server is never a source.
+Guarantee: a value is given only by `resolve`, for the names it is given, and by `to_mask`; no
+`repr`, error or log of this module holds one. The environment of the server is never a source.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_VALUE_BYTES = 64 * 1024
+MIN_MASKED_CHARACTERS = 8
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -47,6 +49,20 @@ class Secrets:
             SecretsError: A name is unknown, or its file cannot be read.
         """
         return {name: self._resolve_one(name) for name in names}
+
+    def to_mask(self, named: Mapping[str, str]) -> frozenset[str]:
+        """What an attempt must not show: the values that it was given, and all others.
+
+        A secret that another step left in a file of the run, or that a step without isolation
+        found, is no less secret. Short values of others are left out: a port would mask all texts.
+        """
+        values = set(named.values())
+        for name in self._sources.keys() - named.keys():
+            with contextlib.suppress(SecretsError):
+                value = self._resolve_one(name)
+                if len(value) >= MIN_MASKED_CHARACTERS:
+                    values.add(value)
+        return frozenset(values)
 
     def _resolve_one(self, name: str) -> str:
         source = self._sources.get(name)

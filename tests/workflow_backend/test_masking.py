@@ -2,6 +2,8 @@
 
 import base64
 import json
+import shutil
+import subprocess
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
@@ -91,6 +93,17 @@ def test_overlapping_secrets_do_not_leak_each_others_beginning() -> None:
     stream = Masker(["1xabcd", "abcdqrs"]).stream()
     shown = stream.feed("--1xabcdq") + stream.feed("z--") + stream.finish()
     assert shown == f"--{MASK}qz--"
+
+
+@pytest.mark.parametrize("command", [["base64"], ["xxd", "-p"]], ids=lambda words: words[0])
+def test_encodings_are_masked_where_programs_break_their_lines(command: list[str]) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    value = "".join(f"{number:04x}" for number in range(25, 60))
+    ran = subprocess.run(command, input=value.encode(), capture_output=True, check=True)
+    shown = Masker([value]).mask(ran.stdout.decode())
+    assert len(ran.stdout.splitlines()) > 2
+    assert set(shown) <= set("*\n=")
 
 
 def test_the_longest_of_values_that_begin_alike_is_masked() -> None:

@@ -24,6 +24,14 @@ def test_a_file_is_read_only_when_its_secret_is_used(tmp_path: Path) -> None:
         secrets.resolve(["GONE"])
 
 
+def test_all_values_are_masked_but_short_ones_of_others(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file\n")
+    sources = {"LONG": "long-enough", "FILE": tmp_path / "token", "GONE": tmp_path / "gone"}
+    secrets = Secrets({**sources, "PORT": "8080", "USER": "root"})
+    assert secrets.to_mask({}) == {"long-enough", "from-a-file"}
+    assert secrets.to_mask({"PORT": "8080"}) == {"long-enough", "from-a-file", "8080"}
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(SecretsError, match="no secret 'TOKN'; the server has: TOKEN"):
         Secrets({"TOKEN": "hunter2"}).resolve(["TOKN"])

@@ -264,6 +264,16 @@ async def test_a_step_sees_only_the_secrets_that_it_names(executor: StepExecutor
     assert result.error == "exit code 1: Bearer ***"
 
 
+async def test_a_secret_that_an_earlier_step_left_is_masked(executor: StepExecutor) -> None:
+    keep = attempt(run='echo "$T" > kept', env={"T": "${{ secrets.TOKEN }}"}, secrets=("TOKEN",))
+    await run(executor, keep)
+    watch = Watch()
+    show = attempt(run='cat kept; echo "found=$(cat kept)" >> $OUTPUT; cat kept >&2; exit 1')
+    result = await run(executor, show, watch)
+    assert "hunter2" not in repr(result) + repr(watch.texts)
+    assert result.outputs["found"] == "***"
+
+
 @pytest.mark.parametrize("line", ["$T=1", "$T", "!$T=1"], ids=["key", "alone", "no key"])
 async def test_a_secret_in_place_of_a_key_is_masked(executor: StepExecutor, line: str) -> None:
     env = {"T": "${{ secrets.LONG }}"}
