@@ -23,7 +23,7 @@ from tests.workflow_backend.attempts import (
     run,
 )
 from workflow_backend.secrets import Secrets
-from workflow_backend.steps import StepExecutor
+from workflow_backend.steps import StepExecutor, StepLimits
 from workflow_backend.steps.reaper_link import ReaperLink
 
 SECRETS = Secrets(
@@ -350,3 +350,19 @@ async def test_the_group_that_is_told_is_the_one_that_runs(tmp_path: Path) -> No
         task.cancel()
         assert str((await task).outputs["stdout"]).split()[0] == str(pgid)
     assert has_died(pgid)
+
+
+@pytest.mark.parametrize("isolation", PROFILES)
+async def test_a_cancel_reaches_a_command_that_is_just_beginning(
+    tmp_path: Path, isolation: str
+) -> None:
+    """The grace is longer than the test may take: a TERM that is lost would be waited for."""
+    limits = StepLimits(term_grace_seconds=3_600)
+    async with opened(tmp_path, isolation, limits=limits) as executor, asyncio.timeout(20):
+        for turns in range(1, 61):
+            spec = attempt(number=turns, run="sleep 60")
+            task = asyncio.create_task(executor.run_attempt(spec, Watch()))
+            for _ in range(turns * 50):
+                await asyncio.sleep(0)
+            task.cancel()
+            assert (await task).status == "cancelled"

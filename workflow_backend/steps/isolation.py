@@ -67,14 +67,20 @@ class Launch:
     pass_fds: tuple[int, ...] = ()
     info_descriptor: int | None = None
     _owned: list[int] = field(default_factory=list)
+    _inner_pid: int | None = None
 
-    def inner_group(self) -> int | None:
-        """The process group inside the sandbox, as seen from here; None if it has none yet."""
+    def group(self, pid: int) -> int | None:
+        """The process group of the command, whose outermost process is `pid`, as seen from here.
+
+        None while a sandbox is still being built: then there is nothing yet to signal.
+        """
         if self.info_descriptor is None:
-            return None
+            return pid
         with contextlib.suppress(BlockingIOError, ValueError, OSError):
-            info = json.loads(os.read(self.info_descriptor, 4_096))
-            return os.getpgid(info["child-pid"])
+            if self._inner_pid is None:
+                self._inner_pid = json.loads(os.read(self.info_descriptor, 4_096))["child-pid"]
+            group = os.getpgid(self._inner_pid)
+            return None if group == pid else group
         return None
 
     def started(self) -> None:

@@ -7,6 +7,7 @@ cancelled; `stop` asks with TERM, waits a bounded time, then kills.
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Callable
 from typing import cast
 
@@ -20,6 +21,8 @@ from workflow_backend.steps.run_folder import StepSetupError
 
 _DRAIN_SECONDS = 2.0
 _KILL_SECONDS = 10.0
+_SETUP_SECONDS = 0.5
+_POLL_SECONDS = 0.01
 
 
 def new_mark() -> tuple[str, str]:
@@ -38,6 +41,7 @@ class StepProcess(asyncio.SubprocessProtocol):
         self._exited = asyncio.Event()
         self._drained = asyncio.Event()
         self._transport: asyncio.SubprocessTransport | None = None
+        self._begun_at = 0.0
 
     async def start(self, limits: StepLimits, on_data: Callable[[bytes], None]) -> int:
         """Start the process behind its gate; its process id, which is its group's too.
@@ -68,6 +72,7 @@ class StepProcess(asyncio.SubprocessProtocol):
     def begin(self) -> None:
         """Open the gate: the limits are put on and the command runs."""
         gate = cast("asyncio.WriteTransport", self._open_transport.get_pipe_transport(0))
+        self._begun_at = _now()
         gate.write(b"go\n")
         gate.close()
 
@@ -80,13 +85,15 @@ class StepProcess(asyncio.SubprocessProtocol):
         """Ask every process to end; kill what is left after the grace time."""
         if self._transport is None:
             return
-        kill_group(self._launch.inner_group() or self.pid, 15)
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._exited.wait()
-                await self._drained.wait()
-        except TimeoutError:
-            self._kill()
+        # A sandbox that is still being built takes no signal, and as its command begins one may be
+        # lost; so a young process gets TERM as soon as there is a group, and once more.
+        setup_seconds = min(max(self._begun_at + _SETUP_SECONDS - _now(), 0), grace_seconds)
+        if await self._ends_young(_now() + setup_seconds):
+            return
+        kill_group(self._launch.group(self.pid) or self.pid, signal.SIGTERM)
+        if await self._ended_within(grace_seconds - setup_seconds):
+            return
+        self._kill()
 
     async def close(self) -> None:
         """Kill what is left of the group, take the rest of its output in, give all back."""
@@ -114,6 +121,24 @@ class StepProcess(asyncio.SubprocessProtocol):
             raise RuntimeError("the process was not started")
         return self._transport
 
+    async def _ends_young(self, deadline: float) -> bool:
+        is_asked = False
+        while not is_asked and _now() < deadline:
+            if group := self._launch.group(self.pid):
+                is_asked = kill_group(group, signal.SIGTERM)
+            if await self._ended_within(deadline - _now() if is_asked else _POLL_SECONDS):
+                return True
+        return False
+
+    async def _ended_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
+                await self._drained.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def _kill(self) -> None:
         kill_group(self.pid)
 
@@ -132,6 +157,10 @@ class StepProcess(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         """The leader ended."""
         self._exited.set()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _bounded(event: asyncio.Event, seconds: float) -> None:
