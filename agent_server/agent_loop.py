@@ -19,7 +19,12 @@ from agent_server.toolbox import AgentCaller, Toolbox
 from providers.base import Provider
 from providers.chat_request import ChatRequest, Message, TextPart, ToolCall, ToolChoice
 from providers.run_intent import asks_to_run
-from streaming.errors import AgentLimitError, InvalidRequestError, UpstreamProtocolError
+from streaming.errors import (
+    AgentLimitError,
+    InvalidRequestError,
+    OverloadedError,
+    UpstreamProtocolError,
+)
 from streaming.events import (
     Event,
     Finished,
@@ -29,6 +34,8 @@ from streaming.events import (
     ToolCallStarted,
     Usage,
 )
+
+MAX_DETACHED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +56,13 @@ class AgentLoop:
         toolbox: Toolbox,
         pending_calls: PendingCalls | None = None,
         limits: AgentLimits | None = None,
+        *,
+        max_detached: int = MAX_DETACHED,
     ) -> None:
         self._toolbox = toolbox
         self._pending_calls = PendingCalls() if pending_calls is None else pending_calls
         self._limits = limits or AgentLimits()
+        self._max_detached = max_detached
         self._detached: set[asyncio.Task[None]] = set()
 
     def run(
@@ -72,10 +82,16 @@ class AgentLoop:
         Raises:
             InvalidRequestError: at once, for `n` over 1, a tool named like one of ours, or a
                 `tool_choice` that names no tool.
+            OverloadedError: at once, if too many detached answers go on without a reader.
             AgentLimitError: while it is read, a bound was reached; `param` names the setting.
             UpstreamError: while it is read, the provider failed.
         """
         _check(request, {spec.name for spec in self._toolbox.specs()})
+        if caller.detached and len(self._detached) >= self._max_detached:
+            raise OverloadedError(
+                f"{self._max_detached} answers go on without a reader. Wait until some have ended.",
+                retry_after_seconds=10,
+            )
         answer = _Answer(
             request, provider, caller, self._toolbox, self._pending_calls, self._limits
         )

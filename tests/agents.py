@@ -120,10 +120,11 @@ async def agent_on(
     pending_calls: PendingCalls | None = None,
     workflow_mode: WorkflowMode = "run",
     toolbox_limits: ToolboxLimits | None = None,
+    max_detached: int = 256,
 ) -> AsyncIterator[AgentForTest]:
     """An agent with the tools of the bridge; the provider is `offline` unless given."""
     toolbox = Toolbox(bridge, workflow_mode=workflow_mode, limits=toolbox_limits)
-    loop = AgentLoop(toolbox, pending_calls, limits)
+    loop = AgentLoop(toolbox, pending_calls, limits, max_detached=max_detached)
     try:
         yield AgentForTest(loop, toolbox, bridge, provider or OfflineProvider())
     finally:

@@ -17,7 +17,12 @@ from agent_server.toolbox import AgentCaller
 from mcp_bridge import Bridge
 from providers.base import ModelInfo, Provider
 from providers.chat_request import ChatRequest, Message, TextPart, ToolCall, ToolChoice, ToolSpec
-from streaming.errors import AgentLimitError, InvalidRequestError, UpstreamConnectionError
+from streaming.errors import (
+    AgentLimitError,
+    InvalidRequestError,
+    OverloadedError,
+    UpstreamConnectionError,
+)
 from streaming.events import (
     AgentToolCalled,
     Event,
@@ -361,6 +366,25 @@ async def test_a_detached_answer_goes_on_without_its_reader(bridge: Bridge, tmp_
             assert await run_status(bridge, run_id, "absent") == "success"
             await model.asked(3)
     assert (tmp_path / "second").exists()
+
+
+async def test_detached_answers_without_a_reader_are_bounded(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    turns = [
+        Turn(calls=[Call("execute_workflow", {"workflow": workflow(wait_for(gate))})]),
+        Turn(["Done."]),
+    ]
+    async with (
+        running_model(turns) as (_, provider),
+        agent_on(bridge, provider, max_detached=1) as agent,
+    ):
+        await leave_during_run(agent, AgentCaller("absent", detached=True))
+        with pytest.raises(OverloadedError, match="1 answers go on"):
+            agent.ask("again", caller=AgentCaller("other", detached=True))
+        agent.ask("again", caller=AgentCaller("other"))
+        gate.touch()
 
 
 async def test_a_server_that_stops_leaves_detached_runs_alone(
