@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 State = Literal["new", "starting", "ready", "backoff", "failed", "stopping", "stopped"]
 
 _LOGGER: Final = logging.getLogger(__name__)
-_MAX_ERROR: Final = 300
+_MAX_ERROR: Final = 600
 # Errors that the next start will not mend by itself.
 _LASTING: Final = frozenset({"command_not_found", "tools_not_pinned"})
 

@@ -32,7 +32,7 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Runs of this status alone.")
 @click.option("--workflow", help="Runs of this workflow alone.")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--cursor", help="Go on where an earlier list ended.")
 @with_options(as_json, *client_options)
 def list_runs(*, as_json: bool, **options: Any) -> None:
@@ -47,13 +47,19 @@ def list_runs(*, as_json: bool, **options: Any) -> None:
     rows = answer.get("data")
     table = Table(box=None)
     for column in COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column == "run_id")
+        table.add_column(column, overflow="fold", no_wrap=column != "workflow")
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict):
-            table.add_row(*(Text(plain(row.get(column))) for column in COLUMNS))
+            table.add_row(*(Text(_cell(column, row.get(column))) for column in COLUMNS))
     Console().print(table)
     if cursor := answer.get("next_cursor"):
         click.echo(f"More: --cursor {plain(cursor)}")
+
+
+def _cell(column: str, value: object) -> str:
+    text = plain(value)
+    # To the minute, in UTC: the line shall fit into a narrow terminal.
+    return f"{text[:16].replace('T', ' ')}Z" if column == "created_at" else text
 
 
 @runs.command()
