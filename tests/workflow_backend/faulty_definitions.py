@@ -265,6 +265,18 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "not valid",
         "RE2",
     ),
+    "pattern beside enum": (
+        f"name: x\ninputs: {{n: {{pattern: a, enum: [a]}}}}\n{STEP}",
+        "inputs.n.pattern",
+        "`enum` says all",
+        "Remove one",
+    ),
+    "too many patterns": (
+        f"name: x\ninputs: {{{', '.join(f'n{n}: {{pattern: a}}' for n in range(21))}}}\n{STEP}",
+        "inputs",
+        "21 inputs have a `pattern`",
+        "in a step",
+    ),
     "pattern of a number": (
         f"name: x\ninputs: {{n: {{type: number, pattern: a}}}}\n{STEP}",
         "inputs.n.pattern",

@@ -92,6 +92,29 @@ def test_ordinary_work_over_a_list_is_allowed() -> None:
     assert evaluate("inputs.lines.filter(x, x.contains('log')).size()", context) == 1000
 
 
+@pytest.mark.parametrize(
+    "pattern", [r"'\\w{100}'", r"r'\pL'", "inputs.pattern", "'[^a]{0,900}'", "'(a{0,9}){0,9}'"]
+)
+def test_many_costly_patterns_are_refused_before_they_begin(pattern: str) -> None:
+    context = {"inputs": {"hosts": ["a"] * 100, "pattern": "a"}}
+    with pytest.raises(ExpressionError, match="operations over data of 100 items"):
+        evaluate(f"inputs.hosts.all(h, h.matches({pattern}))", context)
+    assert evaluate(f"inputs.hosts[0].matches({pattern}) || true", context) is True
+
+
+def test_an_ordinary_pattern_is_matched_against_many() -> None:
+    hosts = [f"web-{number}.example" for number in range(500)]
+    context = {"inputs": {"hosts": hosts}}
+    pattern = r"^[a-z0-9-]{1,63}\\.example$"
+    assert evaluate(f"inputs.hosts.all(h, h.matches('{pattern}'))", context) is True
+
+
+def test_a_long_row_of_dollars_is_read_once() -> None:
+    text = "$" * 200_000
+    assert render(text, {}) == text
+    assert resolve_secrets(render(text + " {{", {}, keep_secrets=True), {}) == text + " {{"
+
+
 def test_no_expression_of_the_longest_length_can_overflow_the_stack() -> None:
     """Chains of operators recurse in the library; a crash would end the whole backend."""
     script = (

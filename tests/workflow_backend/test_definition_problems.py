@@ -64,6 +64,14 @@ def test_problems_are_at_most_fifty() -> None:
     assert len(check_definition({"name": "x", "steps": steps}).problems) == 50
 
 
+def test_thousands_of_unknown_names_are_not_all_looked_up() -> None:
+    # Each is compared with every step: all of them would take longer than a test may.
+    steps = [{"name": f"step{n}", "run": "ls", "depends": [f"stop{n}"]} for n in range(4_000)]
+    checked = check_definition({"name": "x", "steps": steps})
+    assert len(checked.problems) == 50
+    assert "no step `stop0`" in checked.problems[0].reason
+
+
 def test_parse_raises_with_every_problem() -> None:
     with pytest.raises(InvalidWorkflowError) as caught:
         parse_workflow("name: x\nsteps: [{name: a}, {name: b}]")

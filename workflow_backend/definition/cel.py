@@ -12,6 +12,7 @@ length cap is measured against the main thread's.
 
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from importlib.machinery import PathFinder
@@ -29,7 +30,12 @@ from workflow_backend.definition.expression_tokens import (
 
 MAX_WORK = 100_000_000
 MAX_VALUE_DEPTH = 64
+MATCH_WORK_PER_CHARACTER = 1_000
+COSTLY_MATCH_WORK = 5_000_000
 STATUS_FUNCTIONS = frozenset({"success", "failure", "always"})
+
+_MATCHES = re.compile(r"""\bmatches\s*\(\s*(?:[rR]?(?P<pattern>'[^']*'|"[^"]*")\s*\))?""")
+_COSTLY = re.compile(r"\\[0-9A-Za-z]|\{.*\{|\{[^}]*[0-9]{3}", re.DOTALL)
 
 Context = Mapping[str, object]
 Functions = Mapping[str, Callable[[], bool]]
@@ -93,12 +99,26 @@ def _bound_work(shape: Shape, context: Context) -> None:
         items, size = max(items, found_items), max(size, found_size)
     repeats = max(items, shape.literal_items, 1) ** shape.macro_depth
     work = repeats * (size + len(shape.source)) * (1 + shape.additions)
+    work += repeats * _match_work(shape.source)
     if work > MAX_WORK:
         raise ExpressionError(
             f"it could take {work:.0e} operations over data of {items} items; the limit is"
             f" {MAX_WORK:.0e}: do this in a `python` step",
             shape.source,
         )
+
+
+def _match_work(source: str) -> int:
+    """What the library's regular expressions may cost: it compiles them anew at each call.
+
+    Most take less than 0.1 ms; one of Unicode classes or large counts takes up to 60 ms.
+    """
+    return sum(
+        COSTLY_MATCH_WORK
+        if call["pattern"] is None or _COSTLY.search(call["pattern"])
+        else MATCH_WORK_PER_CHARACTER * len(source)
+        for call in _MATCHES.finditer(source)
+    )
 
 
 def _reach(reference: Reference, context: Context) -> object:

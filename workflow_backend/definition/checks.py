@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from urllib.parse import urlsplit
 
 from workflow_backend.definition.durations import DurationError, parse_duration
@@ -18,24 +19,32 @@ from workflow_backend.definition.patterns import (
 )
 from workflow_backend.definition.problems import Problem, closest, listed
 from workflow_backend.definition.reference_checks import check_references
-from workflow_backend.definition.values import check_input
+from workflow_backend.definition.values import MAX_PATTERNS, check_input
 
 MAX_CYCLE_NAMES = 20
 
 _ACTIONS = ("run", "python", "http", "needs_command")
 
 
-def check_workflow(workflow: Workflow) -> list[Problem]:
-    """Every fault in the meaning of the workflow, in the order of the document."""
-    problems = list(_check_top(workflow))
+def check_workflow(workflow: Workflow, max_problems: int) -> list[Problem]:
+    """The faults in the meaning of the workflow, in the order of the document.
+
+    No more are looked for than wanted: to name what was meant takes long among thousands of steps.
+    """
+    return list(islice(_check(workflow), max_problems))
+
+
+def _check(workflow: Workflow) -> Iterator[Problem]:
+    yield from _check_top(workflow)
     for index, step in enumerate(workflow.steps):
         for check in _STEP_CHECKS:
-            problems += check(step, f"steps[{index}]")
-    graph_problems = list(_check_graph(workflow))
-    problems += graph_problems
-    if not graph_problems:
-        problems += check_references(workflow)
-    return problems
+            yield from check(step, f"steps[{index}]")
+    has_graph = True
+    for problem in _check_graph(workflow):
+        has_graph = False
+        yield problem
+    if has_graph:
+        yield from check_references(workflow)
 
 
 def _check_top(workflow: Workflow) -> Iterator[Problem]:
@@ -48,6 +57,14 @@ def _check_top(workflow: Workflow) -> Iterator[Problem]:
         )
     yield from _check_duration("timeout", workflow.timeout)
     yield from _check_env("env", workflow.env)
+    patterns = sum(spec.pattern is not None for spec in workflow.inputs.values())
+    if patterns > MAX_PATTERNS:
+        yield Problem(
+            "inputs",
+            f"{patterns} inputs have a `pattern`, the limit is {MAX_PATTERNS}.",
+            "Check the others in a step.",
+        )
+        return
     for name, spec in workflow.inputs.items():
         path = f"inputs.{name[:64]}"
         if not VARIABLE_NAME.fullmatch(name):

@@ -50,7 +50,8 @@ __all__ = [
 MAX_TEMPLATE_PARTS = 400
 OPEN, CLOSE = "${{", "}}"
 
-_OPENING = re.compile(r"(\$+)\{\{")
+# The look-behind keeps a long row of `$` from being read anew at each of them.
+_OPENING = re.compile(r"(?<!\$)(\$+)\{\{")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def check_definition(source: Source, runners: Collection[str] = (LOCAL_RUNNER,))
         reported = [problem.path for problem in structural]
         problems += [
             problem
-            for problem in check_workflow(workflow)
+            for problem in check_workflow(workflow, MAX_PROBLEMS)
             if not any(problem.path.startswith(path) for path in reported if path)
         ]
     if problems or workflow is None:

@@ -12,6 +12,7 @@ from workflow_backend.definition.problems import InvalidWorkflowError, Problem, 
 
 MAX_INPUT_BYTES = 256 * 1024
 MAX_PATTERN_CHARACTERS = 500
+MAX_PATTERNS = 20
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -99,11 +100,17 @@ def value_fault(spec: InputSpec, value: object) -> Fault | None:
 
 
 def check_input(path: str, spec: InputSpec) -> Iterator[Problem]:
-    """What is wrong with the declaration of one input, which stands at `path`."""
+    """What is wrong with the declaration of one input, which stands at `path`.
+
+    An `enum` has no `pattern`: a thousand values would each compile it again.
+    """
     if fault := _pattern_fault(spec):
         yield Problem(f"{path}.pattern", fault.reason, fault.fix)
         return
     yield from _check_bounds(path, spec)
+    if spec.enum is not None and spec.pattern is not None:
+        yield Problem(f"{path}.pattern", "`enum` says all already.", "Remove one of the two.")
+        return
     if spec.enum is not None and not spec.enum:
         yield Problem(f"{path}.enum", "no value is allowed.", "List the values, or remove it.")
     without_enum = spec.model_copy(update={"enum": None})
