@@ -223,7 +223,7 @@ class Upstream:
                 reason = f"status {answer.status}"
             repeat += 1
             _log.warning(
-                "repeating an upstream request",
+                "Repeating an upstream request",
                 provider=call.provider,
                 reason=reason,
                 repeat=repeat,
@@ -299,31 +299,25 @@ def _is_early(error: UpstreamError) -> bool:
 
 def _timed_out(call: UpstreamCall, name: str) -> UpstreamTimeoutError:
     field_name = _TIMEOUT_FIELDS[name]
-    seconds = getattr(call.timeouts, field_name)
+    reason = f"{_TIMEOUT_TEXTS[name]} {getattr(call.timeouts, field_name):g} s ({field_name})"
+    _log_failure(call, reason)
     return UpstreamTimeoutError(
-        f"{call.provider} at {_host(call)} {_TIMEOUT_TEXTS[name]} {seconds:g} s ({field_name})",
-        provider=call.provider,
-        param=field_name,
+        f"{call.provider} {reason}", provider=call.provider, param=field_name
     )
 
 
 def _failed(call: UpstreamCall, exc: Exception) -> UpstreamError:
     """Our error for one of the HTTP library, whose own text may hold URLs and is left out."""
-    for kinds, text, is_retryable in _FAILURES:
-        if isinstance(exc, kinds):
-            return UpstreamConnectionError(
-                f"{call.provider} at {_host(call)}: {text}",
-                provider=call.provider,
-                is_retryable=is_retryable,
-            )
-    if isinstance(exc, aiohttp.ClientResponseError):
-        return UpstreamProtocolError(
-            f"{call.provider} at {_host(call)} answered something that is not HTTP",
-            provider=call.provider,
-        )
-    return UpstreamConnectionError(
-        f"{call.provider} at {_host(call)}: the connection was lost", provider=call.provider
+    kind, text, is_retryable = next(
+        (row[1:] for row in _FAILURES if isinstance(exc, row[0])), _CONNECTION_LOST
     )
+    _log_failure(call, text)
+    return kind(f"{call.provider}: {text}", provider=call.provider, is_retryable=is_retryable)
+
+
+def _log_failure(call: UpstreamCall, reason: str) -> None:
+    """The one place that names the address: a caller need not know where the upstream is."""
+    _log.warning("Upstream failed", provider=call.provider, host=_host(call), reason=reason)
 
 
 def _host(call: UpstreamCall) -> str:
@@ -343,20 +337,51 @@ _TIMEOUT_TEXTS = {
     "total": "did not finish its answer in",
 }
 # The first row that matches, so subclasses come before their bases.
-_FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool], ...] = (
+_FAILURES: tuple[
+    tuple[type[Exception] | tuple[type[Exception], ...], type[UpstreamError], str, bool], ...
+] = (
     (
         (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError),
+        UpstreamConnectionError,
         "the base URL is not a valid http(s) URL",
         False,
     ),
-    (ValueError, "the base URL or the key holds what no HTTP request can", False),
-    (aiohttp.ClientConnectorDNSError, "the host name could not be resolved", True),
+    (
+        ValueError,
+        UpstreamConnectionError,
+        "the base URL or the key holds what no HTTP request can",
+        False,
+    ),
+    (
+        aiohttp.ClientConnectorDNSError,
+        UpstreamConnectionError,
+        "the host name could not be resolved",
+        True,
+    ),
     (
         (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
+        UpstreamConnectionError,
         "no trusted TLS connection could be made; check the certificate and the base URL",
         False,
     ),
-    (aiohttp.ClientConnectorError, "the connection was refused or the host is down", True),
-    (aiohttp.ServerDisconnectedError, "the connection was closed before an answer came", True),
-    (aiohttp.ClientPayloadError, "the connection was lost in the middle of the answer", True),
+    (
+        aiohttp.ClientConnectorError,
+        UpstreamConnectionError,
+        "the connection was refused or the host is down",
+        True,
+    ),
+    (
+        aiohttp.ServerDisconnectedError,
+        UpstreamConnectionError,
+        "the connection was closed before an answer came",
+        True,
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        UpstreamConnectionError,
+        "the connection was lost in the middle of the answer",
+        True,
+    ),
+    (aiohttp.ClientResponseError, UpstreamProtocolError, "the answer is not HTTP", False),
 )
+_CONNECTION_LOST = (UpstreamConnectionError, "the connection was lost", True)
