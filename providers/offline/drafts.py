@@ -8,6 +8,8 @@ from providers.offline.request_items import RequestItem, RequestList
 from streaming.events import JsonObject, JsonValue
 
 _MAX_NAME = 40
+# A name is made of no more: placeholders in a longer text would be looked for quadratically.
+_MAX_READ = 1_000
 _PLACEHOLDER = re.compile(r"\{[^}]*\}|<[^>]*>|\$\{\{.*?\}\}")
 _INLINE_CODE = re.compile(r"`[^`\n]+`")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9]+")
@@ -34,7 +36,7 @@ def draft_workflow(found: RequestList) -> JsonObject:
 
 def slug(text: str, *, fallback: str) -> str:
     """A name of at most 40 lower-case letters, digits, hyphens; `{placeholders}` are left out."""
-    letters = unicodedata.normalize("NFKD", _PLACEHOLDER.sub("", text))
+    letters = unicodedata.normalize("NFKD", _PLACEHOLDER.sub("", text[:_MAX_READ]))
     ascii_only = letters.encode("ascii", "ignore").decode().lower()
     plain = _NOT_IN_NAME.sub("-", ascii_only).strip("-")
     if len(plain) > _MAX_NAME:

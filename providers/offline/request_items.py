@@ -19,11 +19,11 @@ _SETTING = re.compile(
 )
 _INLINE = re.compile(r"`([^`\n]+)`")
 _ORDERED_CODE = re.compile(
-    r"\b(?:run|runs|execute|executes|command|commands|then|and)[ \t]*:?[ \t]*`([^`\n]+)`"
+    r"\b(?:run|runs|execute|executes|command|commands|then|and)[ \t]*(?::[ \t]*)?`([^`\n]+)`"
     r"|,[ \t]*`([^`\n]+)`",
     re.IGNORECASE,
 )
-_ORDERS_CODE = re.compile(r"\b(?:run|execute|commands?)\b[ \t]*:?[ \t]*`", re.IGNORECASE)
+_ORDERS_CODE = re.compile(r"\b(?:run|execute|commands?)\b[ \t]*(?::[ \t]*)?`", re.IGNORECASE)
 _MAX_ITEMS = 200
 
 

@@ -205,6 +205,22 @@ def test_a_long_message_is_read_in_linear_time(unit: str) -> None:
     input_values(message, [{"name": "path", "type": "string"}])
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "run" + " " * 500_000 + "x",
+        "run\n- " + "{" * 500_000,
+        "run `" + "<" * 500_000 + "`",
+        "run\n1. a\n2. `" + "${{" * 150_000 + "`",
+    ],
+    ids=["spaces", "braces", "code", "expressions"],
+)
+def test_one_endless_line_is_read_in_linear_time(message: str) -> None:
+    # Quadratically it takes longer than a test may.
+    found = find_list(message)
+    assert found is None or len(str(draft_workflow(found)["name"])) <= 50
+
+
 def test_an_item_without_words_has_a_name_all_the_same() -> None:
     workflow = draft_workflow(find_list("- `ls -la`\n- `--`") or pytest.fail("no list"))
     steps: list[dict[str, object]] = workflow["steps"]  # type: ignore[assignment]  # a list of steps
