@@ -74,10 +74,18 @@ def test_an_object_that_was_read_already_is_taken() -> None:
         ({"a": object()}, "is no JSON value"),
         ({"a": float("inf")}, "is not finite"),
         ({"a": "x" * MAX_BYTES}, "over 256 KiB"),
+        ({"a": ["\ud800"]}, "half of a surrogate pair"),
+        ({"\udfff": 1}, "half of a surrogate pair"),
     ],
 )
 def test_an_object_that_is_no_json_is_refused(value: dict[str, object], reason: str) -> None:
     assert reason in _refusal(value).reason
+
+
+def test_half_of_a_surrogate_pair_in_json_is_refused_and_a_whole_one_read() -> None:
+    problem = _refusal('{"steps": [{"run": "echo \\ud800"}]}')
+    assert (problem.path, "half of a surrogate pair" in problem.reason) == ("steps[0].run", True)
+    assert read_document('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
 
 
 @pytest.mark.parametrize("as_text", [True, False])

@@ -26,6 +26,7 @@ _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
 _PREFIXED = re.compile(r"0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -114,15 +115,24 @@ def _checked(value: object, path: str, depth: int) -> object:
         for key, member in value.items():
             if not isinstance(key, str):
                 raise _refused(path, f"the key {key!r:.40} is no text.", "Put it in quotes.")
+            _check_characters(key, path)
             members[key] = _checked(member, f"{path}.{key}" if path else key, depth + 1)
         return members
     if isinstance(value, (list, tuple)):
         return [_checked(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise _refused(path, "the number is not finite.", "Write a finite number.")
+    if isinstance(value, str):
+        _check_characters(value, path)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise _refused(path, f"{type(value).__name__} is no JSON value.", "Write it as text.")
+
+
+def _check_characters(text: str, path: str) -> None:
+    """Refuse what JSON can escape and no file can hold: half of a surrogate pair."""
+    if _SURROGATE.search(text):
+        raise _refused(path, "the text holds half of a surrogate pair.", "Write it as UTF-8.")
 
 
 class _Builder:
