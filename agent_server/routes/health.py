@@ -15,12 +15,15 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """200 once every required MCP server is ready, else 503 with what is missing and why."""
+    """200 once every required MCP server is ready, else 503 with what is missing.
+
+    Anybody may ask, so the reason, which may hold paths and a server's own words, is in the log.
+    """
     agent = services_of(request).agent
     if agent is None or agent.bridge.is_ready:
         return JsonResponse({"status": "ready"})
     missing = [
-        {"mcp_server": server.name, "state": server.state, "last_error": server.last_error}
+        {"mcp_server": server.name, "state": server.state}
         for server in agent.bridge.status()
         if server.is_required and server.state != "ready"
     ]
