@@ -1,7 +1,8 @@
 """`python -m workflow_backend`: the workflow backend as an MCP server over stdio.
 
-It ends when its standard input ends or at SIGTERM or SIGINT; runs that are under way then go on at
-the next start. Exit codes: 0 ended in order; 2 it cannot start, one line on stderr says why.
+It ends when its standard input ends, at SIGTERM or SIGINT, or when its journal cannot be written
+(disk full); runs that are under way then go on at the next start. Exit codes: 0 ended in order;
+2 it cannot start or go on, one line on stderr says why.
 """
 
 import asyncio
@@ -61,6 +62,7 @@ async def run_backend(settings: BackendSettings) -> None:
 
     Raises:
         IsolationError: Steps cannot be isolated as the settings demand.
+        JournalBrokenError: The journal cannot be read, or not be written any more.
         JournalLockedError: Another process uses the data folder.
         SecretsError: The file of secrets cannot be used.
     """
@@ -91,10 +93,16 @@ async def run_backend(settings: BackendSettings) -> None:
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,
         )
-        await _serve_until_signal(backend, settings)
+        failing = asyncio.create_task(engine.failure())
+        try:
+            await _serve_until_signal(backend, settings, failing)
+        finally:
+            failing.cancel()
 
 
-async def _serve_until_signal(backend: Backend, settings: BackendSettings) -> None:
+async def _serve_until_signal(
+    backend: Backend, settings: BackendSettings, failing: asyncio.Task[JournalBrokenError]
+) -> None:
     serving = asyncio.create_task(serve_stdio(create_server(backend, settings.log_level), backend))
 
     def stop() -> None:
@@ -104,11 +112,16 @@ async def _serve_until_signal(backend: Backend, settings: BackendSettings) -> No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    await asyncio.wait([serving, failing], return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        stop()
     try:
         await serving
     except asyncio.CancelledError:
         if not backend.is_closing:
             raise
+    if failing.done():
+        raise failing.result()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.workflow_backend.attempts import has_died
 from tests.workflow_backend.backends import ROOT, Caller, backend, begun
 
 
@@ -101,6 +102,32 @@ async def test_sigterm_ends_the_backend_while_its_input_stays_open(tmp_path: Pat
 
 
 @pytest.mark.skipif(not psutil.LINUX, reason="/proc and PR_SET_DUMPABLE are Linux's")
+async def test_a_backend_whose_disk_is_full_ends_and_loses_nothing(tmp_path: Path) -> None:
+    text = json.dumps({"name": "x", "steps": [{"name": "a", "run": "seq 20000"}]})
+    async with backend(tmp_path / "data") as client:
+        before = await Caller(client).answer("execute_workflow", {"workflow": text})
+        [process] = [
+            child
+            for child in psutil.Process().children()
+            if "workflow_backend" in child.cmdline() and child.is_running()
+        ]
+        # No file may grow any more; the system tells so as it tells of a full disk.
+        process.rlimit(psutil.RLIMIT_FSIZE, (4_096, 4_096))
+        calling = asyncio.create_task(
+            Caller(client).call("execute_workflow", {"workflow": text}, run_id="unlucky")
+        )
+        assert await asyncio.to_thread(has_died, process.pid)
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+    async with backend(tmp_path / "data") as client:
+        caller = Caller(client)
+        assert (await caller.answer("get_run", {"run_id": before["run_id"]}))["steps"] == (
+            before["steps"]
+        )
+        after = await caller.answer("execute_workflow", {"workflow": text}, run_id="unlucky")
+    assert after["status"] == "success"
+
+
 async def test_the_process_can_be_neither_dumped_nor_read_by_its_user(tmp_path: Path) -> None:
     process = await _spawn(tmp_path / "data", {})
     assert process.stdin is not None

@@ -43,6 +43,7 @@ from workflow_backend.engines.journal.rows import (
 )
 from workflow_backend.engines.journal.scheduler import RunScheduler
 from workflow_backend.engines.journal.store import JournalStore
+from workflow_backend.engines.journal.writer import JournalBrokenError
 from workflow_backend.reaper import birth_of, kill_group, kill_marked
 from workflow_backend.steps.run_folder import run_folder
 
@@ -255,6 +256,14 @@ class JournalEngine(Engine):
                 if feed is None:
                     return
                 await feed.wait(after_seq)
+
+    async def failure(self) -> JournalBrokenError:
+        """Wait until the journal cannot be written any more, and give the reason.
+
+        Nothing mends an open engine: runs go on from what was written when it is opened again.
+        """
+        self._require_open()
+        return JournalBrokenError(f"the journal cannot be written: {await self._store.failure()}")
 
     async def forget_old_runs(self) -> int:
         """Forget the runs that retention does not keep, at once; how many those were."""

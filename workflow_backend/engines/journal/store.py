@@ -64,6 +64,10 @@ class JournalStore:
         connection = await asyncio.to_thread(self._open_for_writing)
         self._writer = JournalWriter(connection, self._committed, self._sequences.clear)
 
+    async def failure(self) -> sqlite3.Error:
+        """Wait until the file cannot be written any more, and give the reason."""
+        return await self._open_writer.failure()
+
     async def close(self) -> None:
         """Write what is queued and close the file."""
         if self._writer is not None:

@@ -53,6 +53,7 @@ class JournalWriter:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._failure: sqlite3.Error | None = None
+        self._has_failed = asyncio.Event()
         self._is_closed = False
         self._thread = threading.Thread(target=self._write, name="journal-writer", daemon=True)
         self._thread.start()
@@ -83,6 +84,13 @@ class JournalWriter:
         self._queued += 1
         self._jobs.put(_Job(change, answer))  # type: ignore[arg-type]  # T is erased in the queue
         return answer
+
+    async def failure(self) -> sqlite3.Error:
+        """Wait until a change could not be written, and give the reason."""
+        await self._has_failed.wait()
+        if self._failure is None:
+            raise RuntimeError("the journal has failed without a reason")
+        return self._failure
 
     async def close(self) -> None:
         """Write what is queued, then end the thread and close the connection."""
@@ -146,6 +154,7 @@ class JournalWriter:
             error = job.error
             if isinstance(error, sqlite3.Error):
                 self._failure = self._failure or error
+                self._has_failed.set()
                 error = JournalBrokenError(f"the journal cannot be written: {error}")
             if error is not None:
                 _logger.error("a change of the journal was not made: %s", error)
