@@ -177,7 +177,7 @@ def test_with_keys_a_container_that_stops_bubblewrap_is_not_ready_and_says_why(
         image.wait_for("steps cannot be isolated here")
         ready = ask(image.url, "GET", "/health/ready")
     assert ready.status == 503
-    assert "cannot be isolated" in str(ready.json)
+    assert [missing["mcp_server"] for missing in ready.json["missing"]] == ["workflow"]
     said = check_isolation(tmp_path, keys, FENCES[name])
     assert said.startswith("broken bwrap does not work here: ")
     assert "docs/deployment.md" in said
