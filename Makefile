@@ -37,7 +37,8 @@ check: $(VENV)/.setup-dev $(LITELLM_VENV)/.setup ## Check format, lint, types, a
 
 lock: ## Write the requirement files anew (needs uv).
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --group dev --extra otel --extra postgres --extra redis \
+		-c requirements/runtime.txt -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml --extra litellm requirements/litellm.in \
 		--overrides requirements/litellm.overrides -o requirements/litellm.txt
