@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from agent_server.api_keys import ApiKey, Scope, digest_of
+from agent_server.accounts.keys import ApiKey, Scope, digest_of
 from streaming.errors import (
     AuthenticationError,
     MisdirectedRequestError,

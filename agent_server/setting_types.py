@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from agent_server.api_keys import ApiKey, parse_api_keys
+from agent_server.accounts.keys import ApiKey, parse_api_keys
 
 
 def _words(value: object) -> object:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from agent_server.api_keys import digest_of
+from agent_server.accounts.keys import digest_of
 from tests.npm_clients import npm_clients
 from tests.recordings import replay
 from tests.running_server import RunningServer, running_server

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from agent_server.api_keys import ApiKey, digest_of, make_raw_key, parse_api_keys, parse_scopes
+from agent_server.accounts.keys import ApiKey, digest_of, make_raw_key, parse_api_keys, parse_scopes
 from agent_server.commands.lazy import CommandError
 
 SHORTEST_KEY = 16

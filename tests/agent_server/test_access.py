@@ -2,7 +2,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from agent_server.access import Access, Caller
-from agent_server.api_keys import digest_of, parse_api_keys
+from agent_server.accounts.keys import digest_of, parse_api_keys
 from streaming.errors import (
     AuthenticationError,
     MisdirectedRequestError,

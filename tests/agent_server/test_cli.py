@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from agent_server.api_keys import digest_of, parse_api_keys
+from agent_server.accounts.keys import digest_of, parse_api_keys
 from agent_server.cli import main
 from tests.agent_server.command_line import KUBIYA, clean_environment, run_command
 

@@ -11,7 +11,7 @@ import orjson
 import psutil
 import pytest
 
-from agent_server.api_keys import digest_of
+from agent_server.accounts.keys import digest_of
 from agent_server.data_dir import owner_of
 from agent_server.server_client import ServerClient
 from tests.agent_server.command_line import KUBIYA, clean_environment, run_command
