@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import orjson
 
 from providers.anthropic.blocks import Block, RedactedBlock, TextBlock, ThinkingBlock, ToolUseBlock
-from providers.anthropic.fields import (
+from providers.json_fields import (
     MalformedError,
     index_field,
     list_field,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 from typing_extensions import override
 
-from providers.anthropic.fields import text_field
+from providers.json_fields import text_field
 from streaming.events import (
     Event,
     JsonObject,
