@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from agent_server.log_config import get_logger
 from streaming import errors
-from streaming.errors import AgentServerError, UpstreamError
+from streaming.errors import AgentServerError, RateLimitError, UpstreamError
 from streaming.openai_objects import error_object
 
 INTERNAL_ERROR = (
@@ -61,6 +61,8 @@ def error_response(error: AgentServerError) -> Response:
         headers["x-should-retry"] = "false"
     if isinstance(error, UpstreamError) and error.provider:
         headers["x-provider"] = error.provider
+    if isinstance(error, RateLimitError):
+        headers |= error.limits
     return Response(
         orjson.dumps(error_object(error)),
         status_code=status,

@@ -30,6 +30,8 @@ AgentServerError
 └── OverloadedError              this server has no room for one more
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -133,11 +135,33 @@ class MisdirectedRequestError(CallerError):
 
 
 class RateLimitError(CallerError):
-    """The caller does too much at once."""
+    """The caller does too much at once, or has spent its budget.
+
+    `limits` says what is left of its limits, by the names of the headers `x-ratelimit-*`.
+    """
 
     error_type = "rate_limit_exceeded"
     default_code = "rate_limit_exceeded"
     retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        is_retryable: bool | None = None,
+        retry_after_seconds: float | None = None,
+        limits: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(
+            message,
+            code=code,
+            param=param,
+            is_retryable=is_retryable,
+            retry_after_seconds=retry_after_seconds,
+        )
+        self.limits = limits
 
 
 class UpstreamError(AgentServerError):
