@@ -12,7 +12,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-litellm demo run test check lock clean
+.PHONY: help setup setup-dev setup-litellm demo run test check bench lock clean
 
 help: ## List these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(VENV)/.setup-dev ## Run all Python tests, on loopback alone.
 
 check: $(VENV)/.setup-dev $(LITELLM_VENV)/.setup ## Check format, lint, types, and run every test.
 	@scripts/check
+
+bench: $(VENV)/.setup-dev ## Measure the gateway beside a bare relay (needs the harness).
+	@$(BIN)/python -m benchmarks.gateway
 
 lock: ## Write the requirement files anew (needs uv).
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
