@@ -1,5 +1,8 @@
-"""Checked reading of parsed JSON, for a wire that must not trust what it reads."""
+"""Checked reading of parsed JSON, for a wire that must not trust what it reads, and its writing."""
 
+import orjson
+
+from streaming.errors import InvalidRequestError
 from streaming.events import JsonObject, JsonValue
 
 
@@ -31,9 +34,17 @@ def text_field(holder: JsonObject, name: str) -> str:
     return value
 
 
-def index_field(holder: JsonObject) -> int:
-    """The integer named `index`; raises `MalformedError`."""
-    value = holder.get("index")
+def index_field(holder: JsonObject, name: str = "index") -> int:
+    """The integer of that name; raises `MalformedError`."""
+    value = holder.get(name)
     if not isinstance(value, int):
-        raise MalformedError("index")
+        raise MalformedError(name)
     return value
+
+
+def to_bytes(body: JsonObject) -> bytes:
+    """The JSON text of a request; raises `InvalidRequestError` for what JSON cannot say."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as exc:
+        raise InvalidRequestError(f"the request cannot be written as JSON: {exc}") from exc

@@ -1,0 +1,1 @@
+"""OpenAI's Responses format: the adapter sends and receives, the wire translates."""
