@@ -2,94 +2,86 @@
 
 What this module promises:
 
-- No error of the HTTP library leaves it: callers see `streaming.errors` alone.
+- No error of the connection leaves it: callers see `streaming.errors` alone.
 - An answer cut short raises `UpstreamConnectionError`; it never looks like a quiet end.
 - Closing an answer, or cancelling who waits for one, drops its connection at once.
-- Every wait is bounded by `Timeouts`, and the size of a body that is read whole by a cap.
+- Every wait is bounded by `Timeouts`, what has come and is not yet read by a mark above which the
+  upstream has to wait, and the size of a body that is read whole by a cap.
+- A request goes out a second time unasked only where a kept connection turns out to be closed
+  before one byte of an answer came.
 - Headers, which carry keys, are in no error, log line or `repr`.
 """
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-import aiohttp
 import structlog
+from typing_extensions import override
 
-from providers.retry import RetryPolicy, retry_after_seconds, should_repeat
-from streaming.errors import (
-    UpstreamConnectionError,
-    UpstreamError,
-    UpstreamProtocolError,
-    UpstreamTimeoutError,
+from providers.http import (
+    CodingError,
+    Connection,
+    Decoder,
+    HttpError,
+    Origin,
+    Pool,
+    decoder_for,
+    request_head,
 )
+from providers.retry import RetryPolicy, retry_after_seconds, should_repeat
+from providers.upstream_call import Timeouts, UpstreamCall
+from providers.upstream_failures import failed, is_early, timed_out
+from streaming.errors import UpstreamError, UpstreamProtocolError
 
 __all__ = ["RetryPolicy", "Timeouts", "Upstream", "UpstreamAnswer", "UpstreamCall"]
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-MAX_HEADER_BYTES = 32 * 1024
 DRAIN_SECONDS = 0.2
+FIRST_REFUSAL_STATUS = 300
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Bounds of one call, in seconds.
-
-    `connect_seconds` is for each connection (name, TCP, TLS); `first_byte_seconds` for each try,
-    until the first byte of the body; `idle_seconds` for each silence after it; `total_seconds`
-    for everything from the call to the last byte, repeats and their waits included.
-    """
-
-    connect_seconds: float = 5.0
-    first_byte_seconds: float = 120.0
-    idle_seconds: float = 120.0
-    total_seconds: float = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamCall:
-    """One request to an upstream; `provider` names it in errors and logs."""
-
-    provider: str
-    url: str = field(repr=False)
-    method: str = "POST"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 class UpstreamAnswer:
     """An answer whose head has come and, unless it is empty, the first bytes of its body.
 
-    `headers` ignores case. Use it as an asynchronous context manager, or close it: an answer that
-    was not read to its end gives its connection up, others give it back.
+    `headers` ignores case; `retry_after_seconds` is None for a success. Use it as an asynchronous
+    context manager, or close it: an answer that was not read to its end gives its connection up,
+    others give it back.
     """
+
+    __slots__ = (
+        "_call",
+        "_connection",
+        "_deadline",
+        "_first",
+        "_pool",
+        "headers",
+        "retry_after_seconds",
+        "status",
+    )
 
     def __init__(
         self,
         call: UpstreamCall,
-        response: aiohttp.ClientResponse,
+        connection: Connection,
+        pool: Pool,
         *,
-        first: bytes,
         deadline: float,
         retry_after: float | None,
     ) -> None:
-        self.status: int = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.status: int = connection.status
+        self.headers: Mapping[str, str] = connection.headers
         self.retry_after_seconds = retry_after
         self._call = call
-        self._response = response
-        self._first = first
+        self._pool = pool
         self._deadline = deadline
+        self._connection: Connection | None = connection
+        self._first = self._take(connection)
 
     @property
     def request_id(self) -> str | None:
@@ -102,27 +94,34 @@ class UpstreamAnswer:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def read(self) -> bytes:
-        """The next bytes as they came, b"" at the end.
+        """All bytes that have come since the last read, or the next ones; b"" at the end.
 
         Raises:
             UpstreamConnectionError: the connection was lost before the end.
             UpstreamTimeoutError: the idle or the total time has passed.
+            UpstreamProtocolError: the answer stopped being HTTP.
         """
         if first := self._first:
             self._first = b""
             return first
-        loop = asyncio.get_running_loop()
-        idle = loop.time() + self._call.timeouts.idle_seconds
-        try:
-            async with asyncio.timeout_at(min(idle, self._deadline)):
-                return await self._response.content.readany()
-        except TimeoutError as exc:
-            self.close()
-            name = "total" if self._deadline <= idle else "idle"
-            raise _timed_out(self._call, name) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            self.close()
-            raise _failed(self._call, exc) from exc
+        connection = self._connection
+        if connection is None:
+            return b""
+        if not connection.has_news:
+            idle = asyncio.get_running_loop().time() + self._call.timeouts.idle_seconds
+            deadline = self._deadline
+            try:
+                has_come = await connection.arrival(min(idle, deadline))
+            except asyncio.CancelledError:
+                connection.abort()
+                raise
+            if not has_come:
+                connection.abort()
+                raise timed_out(self._call, "total" if deadline <= idle else "idle")
+        data = self._take(connection)
+        if not data and connection.error is not None:
+            raise failed(self._call, connection.error)
+        return data
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes; raises what `read` raises."""
@@ -150,14 +149,23 @@ class UpstreamAnswer:
 
         Never raises, and waits `DRAIN_SECONDS` at most: the answer itself is complete.
         """
-        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while await self._response.content.readany():
-                    pass
+        self._first = b""
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        while (connection := self._connection) is not None and connection.error is None:
+            if not connection.has_news:
+                try:
+                    has_come = await connection.arrival(deadline)
+                except asyncio.CancelledError:
+                    connection.abort()
+                    raise
+                if not has_come:
+                    return
+            self._take(connection)
 
     def close(self) -> None:
         """End the upstream's request now; does nothing to an answer that was read to its end."""
-        self._response.close()
+        if self._connection is not None:
+            self._connection.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,27 +178,68 @@ class UpstreamAnswer:
     ) -> None:
         self.close()
 
+    def _take(self, connection: Connection) -> bytes:
+        """What has come; with the end of the answer the connection goes back."""
+        data = connection.take()
+        if connection.is_done:
+            self._connection = None
+            self._pool.give_back(connection)
+        return data
+
+
+class _PackedAnswer(UpstreamAnswer):
+    """An answer that came compressed, read unpacked."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(
+        self,
+        call: UpstreamCall,
+        connection: Connection,
+        pool: Pool,
+        decoder: Decoder,
+        *,
+        deadline: float,
+        retry_after: float | None,
+    ) -> None:
+        super().__init__(call, connection, pool, deadline=deadline, retry_after=retry_after)
+        # They tell of the bytes on the wire, which nobody sees.
+        self.headers = connection.headers.without("content-encoding", "content-length")
+        self._decoder = decoder
+
+    @override
+    async def read(self) -> bytes:
+        try:
+            while not (data := self._decoder.take()):
+                if not (packed := await super().read()):
+                    self._decoder.end()
+                    return b""
+                self._decoder.feed(packed)
+        except CodingError as exc:
+            self.close()
+            raise failed(self._call, exc) from exc
+        return data
+
 
 class Upstream:
     """The pooled client that all providers of a process share.
 
-    `connection_limit` 0 sets none. `sleep`, `jitter` (a draw from 0 to 1) and `now` (Unix seconds)
-    can be replaced, so that a test of waits does not wait.
+    It belongs to the event loop that uses it first. `sleep`, `jitter` (a draw from 0 to 1) and
+    `now` (Unix seconds) can be replaced, so that a test of waits does not wait.
     """
 
     def __init__(
         self,
         *,
-        connection_limit: int = 0,
+        pool: Pool | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._connection_limit = connection_limit
+        self._pool = pool or Pool()
         self._sleep = sleep
         self._jitter = jitter
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
 
     async def request(self, call: UpstreamCall) -> UpstreamAnswer:
         """Ask the upstream; an answer of any status is returned, after the repeats of its policy.
@@ -207,9 +256,9 @@ class Upstream:
         repeat = 0
         while True:
             try:
-                answer = await self._attempt(call, deadline)
+                answer = await self.attempt(call, deadline)
             except UpstreamError as exc:
-                wait = self._wait_seconds(call, repeat, deadline, None) if _is_early(exc) else None
+                wait = self._wait_seconds(call, repeat, deadline, None) if is_early(exc) else None
                 if wait is None:
                     raise
                 reason = exc.message
@@ -231,10 +280,75 @@ class Upstream:
             )
             await self._sleep(wait)
 
+    async def attempt(self, call: UpstreamCall, deadline: float | None = None) -> UpstreamAnswer:
+        """Ask once, whatever the policy of the call; raises what `request` raises.
+
+        `deadline` (the loop's time) is where the total time ends, by default from now.
+        """
+        now = asyncio.get_running_loop().time()
+        if deadline is None:
+            deadline = now + call.timeouts.total_seconds
+        limit = now + call.timeouts.first_byte_seconds
+        try:
+            origin, head = request_head(call.method, call.url, call.headers, call.body)
+            connection = self._pool.take(origin)
+            if connection is not None:
+                await _exchange(connection, call, head, limit, deadline)
+                if connection.error is not None and not connection.has_bytes:
+                    # It was closed while it was idle, so nobody has read the request.
+                    connection = None
+            if connection is None:
+                connection = await self._connect(origin, call, limit, deadline)
+                await _exchange(connection, call, head, limit, deadline)
+            return self._answer(call, connection, deadline)
+        except HttpError as exc:
+            raise failed(call, exc) from exc
+
     async def aclose(self) -> None:
         """Close every connection, also of answers still being read."""
-        if self._session is not None:
-            await self._session.close()
+        await self._pool.aclose()
+
+    async def _connect(
+        self, origin: Origin, call: UpstreamCall, limit: float, deadline: float
+    ) -> Connection:
+        connect_limit = asyncio.get_running_loop().time() + call.timeouts.connect_seconds
+        bounds = {"connect": connect_limit, "first_byte": limit, "total": deadline}
+        name = min(reversed(bounds), key=lambda each: bounds[each])
+        try:
+            async with asyncio.timeout_at(bounds[name]):
+                return await self._pool.connect(origin)
+        except TimeoutError as exc:
+            raise timed_out(call, name) from exc
+
+    def _answer(
+        self, call: UpstreamCall, connection: Connection, deadline: float
+    ) -> UpstreamAnswer:
+        headers = connection.headers
+        error = connection.error
+        if error is not None and not connection.has_parts:
+            raise error
+        retry_after = None
+        if connection.status >= FIRST_REFUSAL_STATUS:
+            retry_after = retry_after_seconds(headers, self._now())
+        coding = headers.get("content-encoding")
+        if coding is not None and connection.has_parts:
+            try:
+                decoder = decoder_for(coding)
+            except CodingError:
+                connection.abort()
+                raise
+            if decoder is not None:
+                return _PackedAnswer(
+                    call,
+                    connection,
+                    self._pool,
+                    decoder,
+                    deadline=deadline,
+                    retry_after=retry_after,
+                )
+        return UpstreamAnswer(
+            call, connection, self._pool, deadline=deadline, retry_after=retry_after
+        )
 
     def _wait_seconds(
         self, call: UpstreamCall, repeat: int, deadline: float, retry_after: float | None
@@ -244,144 +358,19 @@ class Upstream:
             return None
         return wait
 
-    async def _attempt(self, call: UpstreamCall, deadline: float) -> UpstreamAnswer:
-        limit = asyncio.get_running_loop().time() + call.timeouts.first_byte_seconds
-        try:
-            with contextlib.ExitStack() as opened:
-                async with asyncio.timeout_at(min(limit, deadline)):
-                    response = await self._open_session().request(
-                        call.method,
-                        call.url,
-                        data=call.body,
-                        headers=call.headers,
-                        allow_redirects=False,
-                        timeout=_connect_timeout(call.timeouts.connect_seconds),
-                    )
-                    opened.callback(response.close)
-                    first = await response.content.readany()
-                opened.pop_all()
-        except aiohttp.ConnectionTimeoutError as exc:
-            raise _timed_out(call, "connect") from exc
-        except TimeoutError as exc:
-            raise _timed_out(call, "total" if deadline <= limit else "first_byte") from exc
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise _failed(call, exc) from exc
-        retry_after = retry_after_seconds(response.headers, self._now())
-        return UpstreamAnswer(
-            call, response, first=first, deadline=deadline, retry_after=retry_after
-        )
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        # A session belongs to the running loop, which does not exist where this object is made.
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connection_limit),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # Compression would hold back the events of a stream, and costs more than it saves.
-                headers={"accept-encoding": "identity", "user-agent": "agent-server"},
-                max_line_size=MAX_HEADER_BYTES,
-                max_field_size=MAX_HEADER_BYTES,
-                trust_env=False,
-            )
-        return self._session
-
-
-def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
-
-
-def _is_early(error: UpstreamError) -> bool:
-    """Whether a try failed so early that the upstream can hardly have worked on it."""
-    if isinstance(error, UpstreamTimeoutError):
-        return error.param == _TIMEOUT_FIELDS["connect"]
-    return error.is_retryable
-
-
-def _timed_out(call: UpstreamCall, name: str) -> UpstreamTimeoutError:
-    field_name = _TIMEOUT_FIELDS[name]
-    reason = f"{_TIMEOUT_TEXTS[name]} {getattr(call.timeouts, field_name):g} s ({field_name})"
-    _log_failure(call, reason)
-    return UpstreamTimeoutError(
-        f"{call.provider} {reason}", provider=call.provider, param=field_name
-    )
-
-
-def _failed(call: UpstreamCall, exc: Exception) -> UpstreamError:
-    """Our error for one of the HTTP library, whose own text may hold URLs and is left out."""
-    kind, text, is_retryable = next(
-        (row[1:] for row in _FAILURES if isinstance(exc, row[0])), _CONNECTION_LOST
-    )
-    _log_failure(call, text)
-    return kind(f"{call.provider}: {text}", provider=call.provider, is_retryable=is_retryable)
-
-
-def _log_failure(call: UpstreamCall, reason: str) -> None:
-    """The one place that names the address: a caller need not know where the upstream is."""
-    _log.warning("Upstream failed", provider=call.provider, host=_host(call), reason=reason)
-
-
-def _host(call: UpstreamCall) -> str:
-    return urlsplit(call.url).netloc.rpartition("@")[2] or "an address without a host"
-
-
-_TIMEOUT_FIELDS = {
-    "connect": "connect_seconds",
-    "first_byte": "first_byte_seconds",
-    "idle": "idle_seconds",
-    "total": "total_seconds",
-}
-_TIMEOUT_TEXTS = {
-    "connect": "could not be reached in",
-    "first_byte": "did not begin to answer in",
-    "idle": "stopped in the middle of its answer and sent nothing for",
-    "total": "did not finish its answer in",
-}
-# The first row that matches, so subclasses come before their bases.
-_FAILURES: tuple[
-    tuple[type[Exception] | tuple[type[Exception], ...], type[UpstreamError], str, bool], ...
-] = (
-    (
-        (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError),
-        UpstreamConnectionError,
-        "the base URL is not a valid http(s) URL",
-        False,
-    ),
-    (
-        ValueError,
-        UpstreamConnectionError,
-        "the base URL or the key holds what no HTTP request can",
-        False,
-    ),
-    (
-        aiohttp.ClientConnectorDNSError,
-        UpstreamConnectionError,
-        "the host name could not be resolved",
-        True,
-    ),
-    (
-        (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
-        UpstreamConnectionError,
-        "no trusted TLS connection could be made; check the certificate and the base URL",
-        False,
-    ),
-    (
-        aiohttp.ClientConnectorError,
-        UpstreamConnectionError,
-        "the connection was refused or the host is down",
-        True,
-    ),
-    (
-        aiohttp.ServerDisconnectedError,
-        UpstreamConnectionError,
-        "the connection was closed before an answer came",
-        True,
-    ),
-    (
-        aiohttp.ClientPayloadError,
-        UpstreamConnectionError,
-        "the connection was lost in the middle of the answer",
-        True,
-    ),
-    (aiohttp.ClientResponseError, UpstreamProtocolError, "the answer is not HTTP", False),
-)
-_CONNECTION_LOST = (UpstreamConnectionError, "the connection was lost", True)
+async def _exchange(
+    connection: Connection, call: UpstreamCall, head: bytes, limit: float, deadline: float
+) -> None:
+    """Send the request, and wait for the first byte of a body, the end or an error."""
+    connection.send(head, call.body, is_bodiless=call.method == "HEAD")
+    if connection.error is not None:
+        return
+    try:
+        has_come = await connection.arrival(min(limit, deadline))
+    except asyncio.CancelledError:
+        connection.abort()
+        raise
+    if not has_come:
+        connection.abort()
+        raise timed_out(call, "total" if deadline <= limit else "first_byte")

@@ -1,0 +1,44 @@
+"""The headers of an answer: names in any case, values as text."""
+
+from collections.abc import Iterator, Mapping
+
+from typing_extensions import override
+
+
+class Headers(Mapping[str, str]):
+    """Header fields by name, of which case is ignored; of a name that came twice the last value.
+
+    Made from the bytes of the wire, which are decoded (as Latin-1, RFC 9110, section 5.5) when they
+    are asked for: a relay looks at two of thirty.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, raw: Mapping[bytes, bytes]) -> None:
+        self._values = {name.lower(): value for name, value in raw.items()}
+
+    @override
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower().encode("latin-1", "replace")].decode("latin-1")
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._values)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @override
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower().encode("latin-1", "replace") in self._values
+
+    def without(self, *names: str) -> "Headers":
+        """The same headers but for these names, which are in lower case."""
+        dropped = {name.encode("latin-1") for name in names}
+        return Headers({name: self._values[name] for name in self._values if name not in dropped})
+
+    @override
+    def __repr__(self) -> str:
+        """Names alone: a value may be a cookie."""
+        return f"Headers({', '.join(self)})"
