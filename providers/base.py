@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from providers.chat_request import ChatRequest
+from providers.relay.request import RelayRequest, WireFormat
 from streaming.events import Event
+
+if TYPE_CHECKING:
+    from providers.relay.answer import RelayedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +47,24 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Release what the provider holds."""
+        ...
+
+
+class RelayingProvider(Provider, Protocol):
+    """A provider whose upstream also takes requests as clients write them.
+
+    `relays` are the formats that its upstream speaks.
+    """
+
+    relays: frozenset[WireFormat]
+
+    async def relay(self, request: RelayRequest) -> "RelayedAnswer":
+        """The answer, once it has proved itself; to be read to its end, or closed.
+
+        A JSON answer has then come whole; of a stream the first content has come.
+
+        Raises:
+            UpstreamError: the upstream failed, or does not speak this format.
+            CallerError: the upstream does not take a field of the request, or refused it.
+        """
         ...

@@ -30,9 +30,16 @@ class UpstreamService:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     async def ask(
-        self, path: str, *, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        method: str | None = None,
     ) -> UpstreamAnswer:
-        """The answer, if its status says success; a body is posted as JSON, without one it is GET.
+        """The answer, if its status says success; a body is posted as JSON.
+
+        Without a `method` it is POST with a body, GET without one.
 
         Raises:
             UpstreamError: there is no answer, or it is an error of the upstream.
@@ -41,7 +48,7 @@ class UpstreamService:
         call = UpstreamCall(
             provider=self.provider,
             url=self.base_url + path,
-            method="GET" if body is None else "POST",
+            method=method or ("GET" if body is None else "POST"),
             headers={
                 **headers,
                 **self.key_headers,

@@ -5,8 +5,10 @@ Source: Anthropic API documentation, "Create a Message", "Streaming messages" an
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
+from functools import partial
+from typing import Final
 from urllib.parse import urlencode
 
 import orjson
@@ -15,23 +17,32 @@ from typing_extensions import override
 
 from providers.anthropic.answer import AnswerReader, message_to_events
 from providers.anthropic.request import chat_to_messages
-from providers.base import ModelInfo, Provider
+from providers.base import ModelInfo, RelayingProvider
 from providers.chat_request import ChatRequest
+from providers.relay.answer import RelayedAnswer, proved_answer
+from providers.relay.json_answer import read_json_answer
+from providers.relay.messages_frames import MessagesFrames
+from providers.relay.request import RelayRequest, WireFormat
 from providers.upstream import RetryPolicy, Timeouts, Upstream, UpstreamAnswer
 from providers.upstream_service import UpstreamService
-from streaming.errors import UpstreamProtocolError
+from streaming.errors import UnsupportedFieldError, UpstreamProtocolError
 from streaming.events import Event, JsonObject
+from streaming.json_bytes import dump
 from streaming.sse import SSEDecoder
 
 API_VERSION = "2023-06-01"
 HEADERS = {"accept": "application/json", "anthropic-version": API_VERSION}
+_PATHS: Final[Mapping[WireFormat, str]] = {
+    "messages": "/messages",
+    "count_tokens": "/messages/count_tokens",
+}
 MODELS_PER_PAGE = 1000
 MAX_MODEL_PAGES = 20
 
 _log = structlog.get_logger(__name__)
 
 
-class AnthropicProvider(Provider):
+class AnthropicProvider(RelayingProvider):
     """An upstream with `POST {base_url}/v1/messages` and `GET {base_url}/v1/models`.
 
     `base_url` may end with `/v1` or not; `api_key` None sends no `x-api-key`. The upstream client
@@ -51,6 +62,7 @@ class AnthropicProvider(Provider):
     ) -> None:
         self.name = name
         self.default_model = default_model
+        self.relays: frozenset[WireFormat] = frozenset(_PATHS)
         self._service = UpstreamService(
             provider=name,
             base_url=base_url.rstrip("/").removesuffix("/v1") + "/v1",
@@ -85,6 +97,29 @@ class AnthropicProvider(Provider):
             async with contextlib.aclosing(self._streamed(head, answer)) as events:
                 async for event in events:
                     yield event
+
+    @override
+    async def relay(self, request: RelayRequest) -> RelayedAnswer:
+        if (path := _PATHS.get(request.wire)) is None:
+            raise UnsupportedFieldError(
+                f"{self.name} does not speak the {request.wire} format", param="model"
+            )
+        stream = {"stream": True} if request.stream else {}
+        answer = await self._service.ask(
+            path,
+            headers={**HEADERS, **request.headers},
+            body=dump({**request.body, **stream, "model": request.model}),
+        )
+        read_json = partial(
+            read_json_answer,
+            wire=request.wire,
+            provider=self.name,
+            answer_model=request.answer_model,
+        )
+        scanner = None
+        if request.stream:
+            scanner = MessagesFrames(self.name, answer_model=request.answer_model)
+        return await proved_answer(answer, self.name, scanner, read_json)
 
     @override
     async def models(self) -> list[ModelInfo]:

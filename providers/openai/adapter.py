@@ -1,32 +1,48 @@
-"""Asks any upstream that speaks OpenAI's chat format, and gives its answer as events.
+"""Asks any upstream that speaks OpenAI's formats, and gives its answer as events or as it is.
 
 What this module promises: no error of JSON leaves it; an answer that is cut, malformed or in
 another format is an error and never a success; closing the generator of `chat` drops the
 connection at once; the key is in no error.
 """
 
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from typing import Final, Literal
 
-import orjson
 from typing_extensions import override
 
-from providers.base import ModelInfo, Provider
+from providers.base import ModelInfo, RelayingProvider
 from providers.chat_request import ChatRequest
+from providers.json_fields import to_bytes
 from providers.openai.answer import AnswerDecoder, parse_json
 from providers.openai.quirks import OPENAI, Quirks
+from providers.openai.relayed_body import relayed_body
 from providers.openai.request import request_to_body
+from providers.relay.answer import RelayedAnswer, proved_answer
+from providers.relay.chat_frames import ChatFrames
+from providers.relay.frames import FrameScanner
+from providers.relay.json_answer import read_json_answer, read_stored_answer
+from providers.relay.request import RelayRequest, WireFormat
+from providers.relay.responses_frames import ResponsesFrames
+from providers.responses.adapter import ResponsesAdapter
 from providers.upstream import RetryPolicy, Timeouts, Upstream
 from providers.upstream_service import UpstreamService
-from streaming.errors import InvalidRequestError, UpstreamProtocolError
+from streaming.errors import UnsupportedFieldError, UpstreamProtocolError
 from streaming.events import Event, JsonObject
 
 _HEADERS: Final = {"accept": "application/json, text/event-stream"}
+_PATHS: Final[Mapping[WireFormat, str]] = {
+    "chat": "/chat/completions",
+    "responses": "/responses",
+    "embeddings": "/embeddings",
+}
+CHAT_ONLY: Final[frozenset[WireFormat]] = frozenset({"chat"})
 
 
-class OpenAIProvider(Provider):
+class OpenAIProvider(RelayingProvider):
     """An upstream with `POST {base_url}/chat/completions` and `GET {base_url}/models`.
 
+    A model that answers there alone, as the quirks tell, is asked by `POST {base_url}/responses`.
     `api_key` None sends no `Authorization`. The upstream client is shared and not closed here.
     """
 
@@ -39,11 +55,13 @@ class OpenAIProvider(Provider):
         upstream: Upstream,
         api_key: str | None = None,
         quirks: Quirks = OPENAI,
+        relays: frozenset[WireFormat] = CHAT_ONLY,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
         self.name = name
         self.default_model = default_model
+        self.relays = relays
         self._quirks = quirks
         self._service = UpstreamService(
             provider=name,
@@ -54,10 +72,16 @@ class OpenAIProvider(Provider):
             timeouts=timeouts or Timeouts(),
             retry=retry or RetryPolicy(),
         )
+        self._responses = ResponsesAdapter(self._service)
 
     @override
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        body = _to_bytes(request_to_body(request, self._quirks, self.name))
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        if self._quirks.wire_of(request.model) == "responses":
+            return self._responses.chat(request)
+        return self._chat(request)
+
+    async def _chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        body = to_bytes(request_to_body(request, self._quirks, self.name))
         async with await self._service.ask(
             "/chat/completions", headers=_HEADERS, body=body
         ) as answer:
@@ -70,6 +94,50 @@ class OpenAIProvider(Provider):
                     return
             for event in decoder.end():
                 yield event
+
+    @override
+    async def relay(self, request: RelayRequest) -> RelayedAnswer:
+        path = _PATHS.get(request.wire)
+        if path is None or request.wire not in self.relays:
+            raise UnsupportedFieldError(
+                f"{self.name} does not speak the {request.wire} format", param="model"
+            )
+        body = relayed_body(request, self._quirks, self.name)
+        headers = {**_HEADERS, **request.headers}
+        answer = await self._service.ask(path, headers=headers, body=body)
+        read_json = partial(
+            read_json_answer,
+            wire=request.wire,
+            provider=self.name,
+            answer_model=request.answer_model,
+        )
+        scanner = self._scanner(request) if request.stream else None
+        return await proved_answer(answer, self.name, scanner, read_json)
+
+    async def fetch(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        path: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> RelayedAnswer:
+        """What the upstream says of a response that it keeps, such as `GET /responses/{id}`.
+
+        `path` follows the base URL and may have a query. The answer is JSON or a stream, and is
+        passed on as it is, also of a response that failed. Raises what `relay` raises.
+        """
+        answer = await self._service.ask(
+            path,
+            method=method,
+            headers={**_HEADERS, **(headers or {})},
+            body=b"{}" if method == "POST" else None,
+        )
+        return await proved_answer(
+            answer,
+            self.name,
+            ResponsesFrames(self.name, is_stored=True),
+            partial(read_stored_answer, provider=self.name),
+            takes_either=True,
+        )
 
     @override
     async def models(self) -> list[ModelInfo]:
@@ -88,12 +156,19 @@ class OpenAIProvider(Provider):
     async def aclose(self) -> None:
         """Nothing is held here: the client belongs to who made it."""
 
-
-def _to_bytes(body: JsonObject) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as exc:
-        raise InvalidRequestError(f"the request cannot be written as JSON: {exc}") from exc
+    def _scanner(self, request: RelayRequest) -> FrameScanner | None:
+        if request.wire == "responses":
+            return ResponsesFrames(self.name, answer_model=request.answer_model)
+        if request.wire != "chat":
+            return None
+        choices = request.body.get("n")
+        return ChatFrames(
+            self.name,
+            include_usage=request.include_usage,
+            choices=choices if isinstance(choices, int) else 1,
+            marks=self._quirks.relay_marks,
+            answer_model=request.answer_model,
+        )
 
 
 def _model_info(row: JsonObject, provider: str) -> ModelInfo:

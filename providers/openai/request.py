@@ -61,10 +61,11 @@ def request_to_body(
     else:
         body.pop("stream_options", None)
         body.pop("stream", None)
-    return _without_foreign_fields(body, quirks, provider)
+    return without_foreign_fields(body, quirks, provider)
 
 
-def _without_foreign_fields(body: JsonObject, quirks: Quirks, provider: str) -> JsonObject:
+def without_foreign_fields(body: JsonObject, quirks: Quirks, provider: str) -> JsonObject:
+    """The body without what the upstream does not take; raises `UnsupportedFieldError`."""
     for name, harmless in quirks.refused.items():
         value = body.pop(name, None)
         if value is not None and value not in harmless:
@@ -146,8 +147,13 @@ def _tool_choice_to_json(choice: ToolChoice) -> JsonValue:
     return choice.mode
 
 
+def takes_completion_tokens(model: str) -> bool:
+    """Whether a model refuses `max_tokens` and takes `max_completion_tokens` in its place."""
+    return _TAKES_COMPLETION_TOKENS.match(model) is not None
+
+
 def _max_tokens_field(model: str) -> str:
-    return "max_completion_tokens" if _TAKES_COMPLETION_TOKENS.match(model) else "max_tokens"
+    return "max_completion_tokens" if takes_completion_tokens(model) else "max_tokens"
 
 
 _PLAIN_FIELDS = (

@@ -71,7 +71,7 @@ class ChunkDecoder:
         """
         if (rejection := find_rejection(chunk)) is not None:
             raise self._error(rejection)
-        if (usage := _find_usage(chunk)) is not None:
+        if (usage := find_usage(chunk)) is not None:
             self._usage = usage
         choices = chunk.get("choices")
         if not isinstance(choices, list):
@@ -217,7 +217,8 @@ def usage_from_json(data: JsonObject) -> Usage:
     )
 
 
-def _find_usage(chunk: JsonObject) -> Usage | None:
+def find_usage(chunk: JsonObject) -> Usage | None:
+    """The usage that a chunk or a whole body tells, None if it tells none."""
     usage = chunk.get("usage")
     if not usage:
         groq = chunk.get("x_groq")
