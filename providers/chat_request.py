@@ -70,12 +70,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as the model is told of it; `parameters` is a JSON Schema object."""
+    """A tool as the model is told of it; `parameters` is a JSON Schema object.
+
+    `extra` keeps keys of Anthropic's format, such as `cache_control`, for who knows them.
+    """
 
     name: str
     description: str = ""
     parameters: JsonObject = field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool | None = None
+    extra: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

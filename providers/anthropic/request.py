@@ -123,7 +123,7 @@ def _tool(spec: ToolSpec) -> "ToolParam":
         tool["description"] = spec.description
     if spec.strict is not None:
         tool["strict"] = spec.strict
-    return tool
+    return cast("ToolParam", {**tool, **spec.extra}) if spec.extra else tool
 
 
 def _tool_choice(request: ChatRequest) -> "ToolChoiceParam | None":
