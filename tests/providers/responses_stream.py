@@ -7,21 +7,21 @@ from typing import Any
 
 import orjson
 
-USAGE = {
+USAGE: dict[str, Any] = {
     "input_tokens": 12,
     "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3},
     "output_tokens": 5,
     "output_tokens_details": {"reasoning_tokens": 2},
     "total_tokens": 17,
 }
-REASONING = {
+REASONING: dict[str, Any] = {
     "id": "rs_1",
     "type": "reasoning",
     "content": [],
     "encrypted_content": "gAAAA=",
     "summary": [{"type": "summary_text", "text": "I look it up."}],
 }
-CALL = {
+CALL: dict[str, Any] = {
     "id": "fc_1",
     "type": "function_call",
     "status": "completed",
@@ -29,7 +29,12 @@ CALL = {
     "call_id": "call_1",
     "name": "weather",
 }
-SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {}}
+SEARCH: dict[str, Any] = {
+    "id": "ws_1",
+    "type": "web_search_call",
+    "status": "completed",
+    "action": {},
+}
 
 
 def message(*parts: dict[str, Any]) -> dict[str, Any]:
