@@ -99,16 +99,13 @@ def encrypted_content(block: ReasoningBlock) -> str | None:
     return None if block.signature is None else _SIGNATURE_MARK + block.signature
 
 
-def reasoning_block(text: str, encrypted: str | None) -> ReasoningBlock | None:
-    """The block of which a reasoning item was made; None if nothing is left of it.
-
-    What another server encrypted can be read by nobody here, so that its text alone is kept.
-    """
-    if encrypted and encrypted.startswith(_REDACTED_MARK):
+def decrypted_block(text: str, encrypted: str) -> ReasoningBlock | None:
+    """The block of which `encrypted_content` made this text; None if another server made it."""
+    if encrypted.startswith(_REDACTED_MARK):
         return ReasoningBlock(text, redacted_data=encrypted[len(_REDACTED_MARK) :])
-    if encrypted and encrypted.startswith(_SIGNATURE_MARK):
+    if encrypted.startswith(_SIGNATURE_MARK):
         return ReasoningBlock(text, signature=encrypted[len(_SIGNATURE_MARK) :])
-    return ReasoningBlock(text) if text else None
+    return None
 
 
 def text_part(text: str) -> JsonObject:
