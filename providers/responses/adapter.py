@@ -33,8 +33,10 @@ class ResponsesAdapter:
     def __init__(self, service: UpstreamService) -> None:
         self._service = service
 
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """The events of one answer; see `Provider.chat`."""
+    async def chat(
+        self, request: ChatRequest, path: str = "/responses"
+    ) -> AsyncGenerator[Event, None]:
+        """The events of one answer; see `Provider.chat`. `path` follows the base URL."""
         provider = self._service.provider
         translated = chat_to_responses(request, provider)
         if translated.dropped:
@@ -45,7 +47,7 @@ class ResponsesAdapter:
                 fields=translated.dropped,
             )
         async with await self._service.ask(
-            "/responses", headers=_HEADERS, body=to_bytes(translated.body)
+            path, headers=_HEADERS, body=to_bytes(translated.body)
         ) as answer:
             head = await _head(answer)
             # Not every server between names the content type of a stream; a response is an object.
