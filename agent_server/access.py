@@ -4,13 +4,14 @@ Loopback is no boundary by itself, since any web page reaches it: so the Host an
 request are checked before anything else, and POST takes JSON alone.
 """
 
-import hmac
 import re
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 
+from agent_server.accounts.key_book import KeyBook
 from agent_server.accounts.keys import ApiKey, Scope, digest_of
 from streaming.errors import (
     AuthenticationError,
@@ -52,13 +53,15 @@ SCOPE_REFUSAL = (
 class Caller:
     """Who sent a request. `owner` is whose runs they are; `refusal` says why nothing is executed.
 
-    A `refusal` of None means that the caller may execute workflows.
+    A `refusal` of None means that the caller may execute workflows. `key` is the one that was sent,
+    None where none is needed.
     """
 
     owner: str
     name: str
     scopes: frozenset[Scope]
     refusal: str | None
+    key: ApiKey | None = field(default=None, compare=False, repr=False)
 
     def require(self, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the caller has the scope."""
@@ -81,12 +84,14 @@ class Access:
     def __init__(
         self,
         *,
-        keys: Iterable[ApiKey],
+        keys: Iterable[ApiKey] = (),
+        book: KeyBook | None = None,
         is_loopback: bool,
         allowed_hosts: Iterable[str],
         cors_origins: Iterable[str],
     ) -> None:
-        self._keys = tuple(keys)
+        """Take the keys of a book, or those that are given."""
+        self._book = book or KeyBook(keys)
         self._is_loopback = is_loopback
         self._allowed_hosts = {host.lower() for host in allowed_hosts}
         self._origins = {origin.rstrip("/").lower() for origin in cors_origins}
@@ -129,37 +134,40 @@ class Access:
                 param="Content-Type",
             )
 
-    def identify(self, headers: Headers, peer: str | None) -> Caller:
+    def identify(self, headers: Headers, peer: str | None) -> Caller | None:
         """The caller by the key sent, or, where none is configured, the local owner.
 
+        None: the key is not at hand, and `find` asks the store for it.
+
         Raises:
-            AuthenticationError: keys are configured and the one sent is missing or unknown.
+            AuthenticationError: a key is needed, and the one sent is missing, unknown or expired.
         """
-        if not self._keys:
+        if not self._book.is_keyed:
             reason = self._foreign_reason(headers, peer)
             refusal = NO_KEY_REFUSAL.format(reason=reason) if reason else None
             return Caller(LOCAL_OWNER, LOCAL_OWNER, ALL_SCOPES, refusal)
-        key = self._find(_sent_key(headers))
-        may_run = "run" in key.scopes
-        refusal = None if may_run else SCOPE_REFUSAL.format(name=key.name)
-        return Caller(key.owner, key.name, key.scopes, refusal)
+        key = self._book.peek(_sent_digest(headers))
+        if key is None and not self._book.is_stored:
+            raise AuthenticationError(_UNKNOWN_KEY)
+        return None if key is None else _caller_with(key)
+
+    async def find(self, headers: Headers, peer: str | None) -> Caller:
+        """The caller like `identify`, but it may wait for the store.
+
+        Raises:
+            AuthenticationError: a key is needed, and the one sent is missing, unknown or expired.
+            OverloadedError: the store does not answer, and the key is not at hand.
+        """
+        if caller := self.identify(headers, peer):
+            return caller
+        key = await self._book.find(_sent_digest(headers))
+        if key is None:
+            raise AuthenticationError(_UNKNOWN_KEY)
+        return _caller_with(key)
 
     def _serves(self, host: str) -> bool:
         name = _without_port(host)
         return name in LOOPBACK_HOSTS or host in self._allowed_hosts or name in self._allowed_hosts
-
-    def _find(self, sent: str | None) -> ApiKey:
-        if not sent:
-            raise AuthenticationError(
-                "No API key was sent. Send one as 'Authorization: Bearer <key>' or in 'x-api-key'.",
-                code="missing_api_key",
-            )
-        digest = digest_of(sent).encode()
-        # All keys are compared, so that the time taken tells nothing.
-        found = [key for key in self._keys if hmac.compare_digest(key.sha256.encode(), digest)]
-        if not found:
-            raise AuthenticationError("The API key is not known to this server.")
-        return found[0]
 
     def _foreign_reason(self, headers: Headers, peer: str | None) -> str | None:
         if not self._is_loopback:
@@ -172,6 +180,25 @@ class Access:
         if name not in LOOPBACK_HOSTS:
             return f"the request was sent to the host '{name[:100]}'"
         return None
+
+
+def _caller_with(key: ApiKey) -> Caller:
+    if key.is_expired(time.time()):
+        raise AuthenticationError(
+            f"The API key '{key.name}' has expired. Ask for a new one.", code="expired_api_key"
+        )
+    refusal = None if "run" in key.scopes else SCOPE_REFUSAL.format(name=key.name)
+    return Caller(key.owner, key.name, key.scopes, refusal, key)
+
+
+def _sent_digest(headers: Headers) -> str:
+    sent = _sent_key(headers)
+    if not sent:
+        raise AuthenticationError(
+            "No API key was sent. Send one as 'Authorization: Bearer <key>' or in 'x-api-key'.",
+            code="missing_api_key",
+        )
+    return digest_of(sent)
 
 
 def _without_port(host: str) -> str:
@@ -191,3 +218,6 @@ def _sent_key(headers: Headers) -> str | None:
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     return headers.get("x-api-key")
+
+
+_UNKNOWN_KEY = "The API key is not known to this server."

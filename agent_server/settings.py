@@ -202,6 +202,42 @@ class Settings(BaseSettings):
         Field(ge=0, le=10, description="Repeats of a provider's call before its first byte."),
     ] = 2
 
+    database_url: Annotated[
+        Secret,
+        Field(
+            description="The store of keys, usage and responses: `sqlite` for `server.db` in the "
+            "data folder, or `postgresql://user:password@host/name`. Without it the store is that "
+            "file if it is there, else there is none.",
+        ),
+    ] = None
+    usage_retention_days: Annotated[
+        int, Field(ge=1, le=3650, description="How long the usage of each call is kept.")
+    ] = 90
+    unknown_price: Annotated[
+        Literal["block", "charge"],
+        Field(
+            description="What becomes of a model whose price is not known: a key with a budget may "
+            "not call it, or it is charged as a dear one.",
+        ),
+    ] = "block"
+    redis_url: Annotated[
+        Secret,
+        Field(
+            description="Redis, by which several servers hold their limits and their response "
+            "cache together: `redis://host:6379/0`. Without it each holds its own.",
+        ),
+    ] = None
+    cache: Annotated[
+        Literal["off", "memory", "redis"],
+        Field(description="Where answers are kept for the same request of the same owner."),
+    ] = "off"
+    cache_ttl_seconds: Annotated[
+        Seconds, Field(description="How long an answer is kept in the cache.")
+    ] = 3600.0
+    cache_max_bytes: Annotated[
+        int, Field(ge=1024, description="Size of the cache in memory; the oldest answers go.")
+    ] = 64 * 1024 * 1024
+
     agent: Annotated[
         bool, Field(description="Whether the workflow agent is served; else the gateway alone.")
     ] = True

@@ -47,12 +47,18 @@ Entries are separated by commas, spaces or newlines. `scopes` are of `chat`, `ru
 `admin`, joined by `+`; without it a key may `chat+run`. `;owner=name` lets several keys share their
 runs; without it a key's runs belong to its own name. The key itself is never stored: a raw key in
 the setting is refused. Callers send it as `Authorization: Bearer <key>` or `x-api-key: <key>`.
+
+An entry may also limit its key: `;rpm=60` requests and `;tpm=100000` tokens a minute, `;parallel=4`
+calls at the same time, `;budget_day=5` and `;budget_month=50` USD, `;models=gpt-*+fast`, and
+`;expires=2027-01-01`. [accounts.md](accounts.md) says how they are held, and how keys are kept in a
+store instead.
 """
 # Each section begins with the field named here and goes on to the next one.
 SECTIONS: Mapping[str, str] = {
     "config_file": "File",
     "host": "Server",
     "provider": "Providers",
+    "database_url": "Keys, usage and money",
     "agent": "Agent",
     "data_dir": "Workflows",
     "mcp_config": "MCP servers",

@@ -172,6 +172,12 @@ class Admission:
 class SharedPool(Protocol):
     """Where several servers keep their limits together."""
 
+    async def start(self) -> None:
+        """Connect; a pool that cannot be reached is tried again in the background."""
+
+    async def stop(self) -> None:
+        """Give back what is leased and close, in bounded time."""
+
     def meters(self, key: ApiKey) -> Mapping[Kind, Meter]:
         """New meters of a key, whose room is what this server has leased."""
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
 WINDOW_SECONDS = 60
+DAY_SECONDS = 86_400
 # A bucket is a second longer than the window, because it does not know when in it something came.
 BUCKET_LIFE = WINDOW_SECONDS + 1
 # When a call ends is not known: whoever finds all parallel ones taken asks again this much later.
@@ -41,10 +42,18 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A day or a month in UTC: its name (`2026-11-22`, `2026-11`) and its end in Unix seconds."""
+    """A day or a month in UTC: its name (`2026-11-22`, `2026-11`), its begin and end.
+
+    Begin and end are in Unix seconds; the end is no longer part of it.
+    """
 
     name: str
+    begins_at: float
     ends_at: float
+
+    def holds(self, moment: float) -> bool:
+        """Whether a moment in Unix seconds is part of it."""
+        return self.begins_at <= moment < self.ends_at
 
 
 @runtime_checkable
@@ -159,15 +168,17 @@ class Gauge:
 
 def day_of(now: float) -> Period:
     """The day of a moment in Unix seconds."""
-    moment = datetime.fromtimestamp(now, UTC)
-    return Period(moment.strftime("%Y-%m-%d"), (int(now) // 86_400 + 1) * 86_400.0)
+    begin = int(now) // DAY_SECONDS * DAY_SECONDS
+    name = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+    return Period(name, float(begin), float(begin + DAY_SECONDS))
 
 
 def month_of(now: float) -> Period:
     """The month of a moment in Unix seconds."""
     moment = datetime.fromtimestamp(now, UTC)
-    year, month = moment.year + moment.month // 12, moment.month % 12 + 1
-    return Period(moment.strftime("%Y-%m"), datetime(year, month, 1, tzinfo=UTC).timestamp())
+    begin = datetime(moment.year, moment.month, 1, tzinfo=UTC)
+    after = datetime(moment.year + moment.month // 12, moment.month % 12 + 1, 1, tzinfo=UTC)
+    return Period(moment.strftime("%Y-%m"), begin.timestamp(), after.timestamp())
 
 
 class Spend:

@@ -1,0 +1,51 @@
+"""The accounts that the settings describe; a database library is loaded only for a store."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from agent_server.accounts.accounts import Accounts
+from agent_server.accounts.keys import ApiKey, distinct_keys
+from agent_server.accounts.prices import Price, Prices
+from agent_server.accounts.store_url import store_url
+from agent_server.settings import Settings, child_environment
+
+if TYPE_CHECKING:
+    from agent_server.accounts.ledger import Ledger
+
+
+def accounts_of(
+    settings: Settings,
+    *,
+    keys: tuple[ApiKey, ...] = (),
+    prices: Mapping[str, Price] | None = None,
+) -> Accounts:
+    """The accounts of a server, not yet started.
+
+    `keys` and `prices` are those of the gateway's file, besides those of the settings.
+
+    Raises:
+        DatabaseUrlError: the store's address cannot be used.
+        ValueError: two keys share a name or a digest.
+    """
+    return Accounts(
+        keys=distinct_keys((*settings.api_keys, *keys)),
+        prices=Prices(prices, unknown=settings.unknown_price),
+        ledger=ledger_of(settings),
+        keep_days=settings.usage_retention_days,
+    )
+
+
+def ledger_of(settings: Settings) -> "Ledger | None":
+    """The accounts in the store, None where the settings name none and none is there.
+
+    Raises:
+        DatabaseUrlError: the store's address cannot be used.
+    """
+    given = settings.database_url.get_secret_value() if settings.database_url else None
+    url = store_url(given, settings.data_dir)
+    if url is None:
+        return None
+    from agent_server.accounts.ledger import Ledger  # noqa: PLC0415
+    from agent_server.accounts.store import Store  # noqa: PLC0415
+
+    return Ledger(Store(url, environment=child_environment()))
