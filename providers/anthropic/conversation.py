@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from providers.chat_request import ImagePart, Message, OpaquePart, Part, TextPart, ToolCall
+from providers.responses.reasoning import is_item
 from streaming.errors import InvalidRequestError, UnsupportedFieldError
 from streaming.events import JsonValue, ReasoningBlock
 
@@ -64,7 +65,7 @@ def messages_to_conversation(messages: Sequence[Message]) -> Conversation:
         where = f"messages[{index}]"
         if message.name is not None:
             dropped.append(f"{where}.name")
-        if any(block.signature is None and not block.redacted_data for block in message.reasoning):
+        if any(not _is_signed(block) for block in message.reasoning):
             dropped.append(f"{where}.reasoning")
         if message.role == "system":
             system.extend(_system_blocks(message, where))
@@ -175,15 +176,20 @@ def _tool_blocks(message: Message, where: str) -> Blocks:
 
 
 def _thinking_blocks(reasoning: Iterable[ReasoningBlock]) -> Blocks:
-    """The blocks as they came; thinking that nobody signed is another provider's, and left out."""
+    """The blocks as they came; thinking that is another provider's is left out."""
     blocks: Blocks = []
-    for block in reasoning:
+    for block in filter(_is_signed, reasoning):
         if block.redacted_data is not None:
             blocks.append({"type": "redacted_thinking", "data": block.redacted_data})
         elif block.signature is not None:
             signature = block.signature
             blocks.append({"type": "thinking", "thinking": block.text, "signature": signature})
     return blocks
+
+
+def _is_signed(block: ReasoningBlock) -> bool:
+    """Whether Anthropic made a block: it refuses any other."""
+    return bool(block.signature or block.redacted_data) and not is_item(block)
 
 
 def _tool_use_block(call: ToolCall) -> "ToolUseBlockParam":

@@ -248,6 +248,8 @@ CONVERSATIONS: dict[str, tuple[Sequence[Message], Sequence[dict[str, Any]]]] = {
                     ReasoningBlock("", redacted_data="cmVk"),
                     ReasoningBlock("of another provider"),
                     ReasoningBlock("", signature="b25seQ=="),
+                    ReasoningBlock("OpenAI's.", signature='{"type":"reasoning"}'),
+                    ReasoningBlock("", redacted_data='{"type":"reasoning"}'),
                 ),
                 tool_calls=(ToolCall("t1", "a", "{}"),),
             ),

@@ -57,6 +57,7 @@ ITEM_TEXT = orjson.dumps(REASONING).decode()
 THOUGHT = ReasoningEnded(ReasoningBlock("I look it up.", signature=ITEM_TEXT))
 HIDDEN = {**REASONING, "summary": []}
 PLAIN = {"id": "rs_2", "type": "reasoning", "summary": []}
+IN_FULL = {**PLAIN, "content": [{"type": "reasoning_text", "text": "Hm."}]}
 REFUSAL = message({"type": "refusal", "refusal": "No."})
 
 
@@ -272,7 +273,9 @@ def test_a_whole_response_is_read(body: dict[str, Any], expected: list[Event]) -
     assert response_to_events(orjson.dumps(body), "up") == expected
 
 
-@pytest.mark.parametrize("item", [REASONING, HIDDEN], ids=["with a summary", "hidden"])
+@pytest.mark.parametrize(
+    "item", [REASONING, HIDDEN, IN_FULL], ids=["with a summary", "hidden", "in full"]
+)
 def test_a_reasoning_item_comes_out_of_its_block_as_it_went_in(item: dict[str, Any]) -> None:
     events = response_to_events(orjson.dumps(response("completed", item, CALL)), "up")
     [block] = [event.block for event in events if isinstance(event, ReasoningEnded)]
