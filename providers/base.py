@@ -53,10 +53,14 @@ class Provider(Protocol):
 class RelayingProvider(Provider, Protocol):
     """A provider whose upstream also takes requests as clients write them.
 
-    `relays` are the formats that its upstream speaks.
+    `relays` are the formats that its upstream speaks, of which a model may know but some.
     """
 
     relays: frozenset[WireFormat]
+
+    def relays_for(self, model: str) -> frozenset[WireFormat]:
+        """The formats that can be relayed to a model; a chat in another one is translated."""
+        ...
 
     async def relay(self, request: RelayRequest) -> "RelayedAnswer":
         """The answer, once it has proved itself; to be read to its end, or closed.

@@ -1,8 +1,10 @@
 """Base URLs as people write them, in the one form that an adapter appends its paths to. Pure."""
 
+import re
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 OLLAMA_PORT = 11434
+_API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 # What a server listens on is no address to call.
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -41,6 +43,26 @@ def ollama(text: str) -> str:
     host = _ANY_ADDRESS.get(parts.hostname or "", parts.hostname or "")
     host = f"[{host}]" if ":" in host else host
     return with_v1(urlunsplit(parts._replace(netloc=f"{host}:{parts.port or OLLAMA_PORT}")))
+
+
+def azure(text: str) -> str:
+    """An `AZURE_OPENAI_ENDPOINT`: a resource's address, alone or with a path that is kept.
+
+    The address alone stands for the `v1` API. A query `?api-version=...` chooses the older one, in
+    which the model is a part of the path: there `{model}` stands for it.
+    Source: Microsoft Learn, "Azure OpenAI in Microsoft Foundry Models v1 API", 2026-10.
+    """
+    address, _, query = text.strip().partition("?")
+    url = as_given(address)
+    if query:
+        name, _, version = query.partition("=")
+        if name != "api-version" or not _API_VERSION.fullmatch(version):
+            raise BaseUrlError("its query may only be an ?api-version=2024-10-21")
+    path = urlsplit(url).path
+    if path in {"", "/openai"}:
+        url = url.removesuffix("/openai") + "/openai"
+        url += "/deployments/{model}" if query else "/v1"
+    return f"{url}?{query}" if query else url
 
 
 def host_of(url: str) -> str:

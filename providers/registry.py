@@ -1,13 +1,11 @@
-"""Every provider there is: rows for whatever speaks OpenAI's format, factories for the rest.
+"""Makes every provider there is: the rows, and those of third parties.
 
-A further upstream with OpenAI's format is a row here. A third party adds a provider of its own by
-an entry point of the group `agent_server.providers`: its name is the provider's, its object a
-`ProviderFactory`. Nothing here reads the environment; the rows only name its variables.
+A third party adds a provider of its own by an entry point of the group `agent_server.providers`:
+its name is the provider's, its object a `ProviderFactory`.
 """
 
 import difflib
 import pkgutil
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -16,7 +14,7 @@ from providers import base_urls
 from providers.base import Provider
 from providers.openai import quirks
 from providers.openai.adapter import OpenAIProvider
-from providers.openai.quirks import Quirks
+from providers.rows import COMPATIBLE_WIRES, OPENAI_HOST, OPENAI_ROW, ROWS, ProviderRow
 from providers.upstream import RetryPolicy, Timeouts, Upstream
 
 ENTRY_POINT_GROUP = "agent_server.providers"
@@ -59,27 +57,6 @@ class ProviderFactory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderRow:
-    """One provider as data.
-
-    `key_variables` and `base_url_variables` name the environment variables in the order in which
-    they count. `factory` is a `module:attribute`, imported on first use; None is OpenAI's format.
-    One that `needs_nothing` is called without arguments.
-    """
-
-    name: str
-    default_model: str | None = None
-    base_url: str | None = None
-    needs_key: bool = False
-    key_variables: tuple[str, ...] = ()
-    base_url_variables: tuple[str, ...] = ()
-    read_base_url: Callable[[str], str] = base_urls.as_given
-    quirks: Quirks = quirks.COMPATIBLE
-    factory: str | None = None
-    needs_nothing: bool = False
-
-
 def provider_names() -> tuple[str, ...]:
     """The names of all providers, those of entry points last."""
     return tuple(dict.fromkeys((*ROWS, *_plugins())))
@@ -101,7 +78,7 @@ def provider_row(name: str, base_url: str | None = None) -> ProviderRow:
             raise ProviderConfigError(_unknown(name))
         return ProviderRow(name, factory=factory)
     if row is OPENAI_ROW and base_url and not _is_openai_host(base_urls.host_of(base_url)):
-        return replace(row, needs_key=False, quirks=quirks.COMPATIBLE)
+        return replace(row, needs_key=False, quirks=quirks.COMPATIBLE, wires=COMPATIBLE_WIRES)
     return row
 
 
@@ -132,7 +109,8 @@ def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Pr
             retry=config.retry,
         )
     if base_url is None:
-        raise ProviderConfigError(f"{name} needs a base URL; give --base-url")
+        ways = " or ".join((*(f"set {v}" for v in row.base_url_variables), "give --base-url"))
+        raise ProviderConfigError(f"{name} needs a base URL; {ways}")
     if default_model is None:
         raise ProviderConfigError(f"{name} has no default model; give --model")
     return OpenAIProvider(
@@ -141,7 +119,10 @@ def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Pr
         default_model=default_model,
         upstream=upstream,
         api_key=config.api_key,
+        key_header=row.key_header,
         quirks=row.quirks,
+        relays=row.wires,
+        paths=row.paths,
         timeouts=config.timeouts,
         retry=config.retry,
     )
@@ -177,63 +158,3 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"unknown provider {name!r}; {hint}known are {', '.join(known)}"
-
-
-OPENAI_HOST = "api.openai.com"
-OPENAI_ROW = ProviderRow(
-    "openai",
-    default_model="gpt-5.4-mini",
-    base_url=f"https://{OPENAI_HOST}/v1",
-    needs_key=True,
-    key_variables=("OPENAI_API_KEY",),
-    base_url_variables=("OPENAI_BASE_URL",),
-    quirks=quirks.OPENAI,
-)
-# The default models are ones that were on offer on 2026-11-22 without an announced end.
-ROWS: Mapping[str, ProviderRow] = {
-    row.name: row
-    for row in (
-        OPENAI_ROW,
-        ProviderRow(
-            "anthropic",
-            default_model="claude-sonnet-5-5",
-            base_url="https://api.anthropic.com",
-            needs_key=True,
-            key_variables=("ANTHROPIC_API_KEY",),
-            base_url_variables=("ANTHROPIC_BASE_URL",),
-            factory="providers.anthropic.adapter:AnthropicProvider",
-        ),
-        ProviderRow(
-            "together",
-            default_model="meta-llama/Llama-3.3-70B-Instruct-Turbo",
-            base_url="https://api.together.ai/v1",
-            needs_key=True,
-            key_variables=("TOGETHER_API_KEY",),
-            base_url_variables=("TOGETHER_BASE_URL",),
-            read_base_url=base_urls.with_v1,
-            quirks=quirks.TOGETHER,
-        ),
-        ProviderRow(
-            "groq",
-            default_model="llama-3.3-70b-versatile",
-            base_url="https://api.groq.com/openai/v1",
-            needs_key=True,
-            key_variables=("GROQ_API_KEY",),
-            base_url_variables=("GROQ_BASE_URL",),
-            read_base_url=base_urls.with_openai_v1,
-            quirks=quirks.GROQ,
-        ),
-        ProviderRow(
-            "ollama",
-            default_model="llama3.2",
-            base_url=f"http://127.0.0.1:{base_urls.OLLAMA_PORT}/v1",
-            key_variables=("OLLAMA_API_KEY",),
-            base_url_variables=("OLLAMA_HOST",),
-            read_base_url=base_urls.ollama,
-            quirks=quirks.OLLAMA,
-        ),
-        ProviderRow("custom"),
-        ProviderRow("offline", factory="providers.offline.adapter:create_offline_provider"),
-        ProviderRow("litellm", factory="providers.litellm.adapter:LiteLLMProvider"),
-    )
-}

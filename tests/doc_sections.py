@@ -123,14 +123,19 @@ def _step(step: JsonObject) -> str:
 
 def write_providers() -> Iterator[str]:
     """The rows of the registry."""
-    yield "| Provider | Default model | Address | Key | Address by |"
-    yield "|---|---|---|---|---|"
+    yield "| Provider | Formats | Default model | Address | Key | Address by |"
+    yield "|---|---|---|---|---|---|"
     for row in ROWS.values():
         keys = _names(row.key_variables) + ("" if row.needs_key or not row.key_variables else "?")
-        yield (
-            f"| `{row.name}` | {_code(row.default_model)} | {_code(row.base_url)} | "
-            f"{keys} | {_names(row.base_url_variables)} |"
+        cells = (
+            f"`{row.name}`",
+            ", ".join(sorted(row.wires)) or "-",
+            _code(row.default_model),
+            _code(row.base_url),
+            keys,
+            _names(row.base_url_variables),
         )
+        yield f"| {' | '.join(cells)} |"
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -99,6 +99,10 @@ class AnthropicProvider(RelayingProvider):
                     yield event
 
     @override
+    def relays_for(self, model: str) -> frozenset[WireFormat]:
+        return self.relays
+
+    @override
     async def relay(self, request: RelayRequest) -> RelayedAnswer:
         if (path := _PATHS.get(request.wire)) is None:
             raise UnsupportedFieldError(

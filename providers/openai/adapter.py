@@ -14,6 +14,7 @@ from typing_extensions import override
 from providers.base import ModelInfo, RelayingProvider
 from providers.chat_request import ChatRequest
 from providers.json_fields import to_bytes
+from providers.openai.addresses import Addresses
 from providers.openai.answer import AnswerDecoder, parse_json
 from providers.openai.quirks import OPENAI, Quirks
 from providers.openai.relayed_body import relayed_body
@@ -22,6 +23,7 @@ from providers.relay.answer import RelayedAnswer, proved_answer
 from providers.relay.chat_frames import ChatFrames
 from providers.relay.frames import FrameScanner
 from providers.relay.json_answer import read_json_answer, read_stored_answer
+from providers.relay.messages_frames import MessagesFrames
 from providers.relay.request import RelayRequest, WireFormat
 from providers.relay.responses_frames import ResponsesFrames
 from providers.responses.adapter import ResponsesAdapter
@@ -31,10 +33,11 @@ from streaming.errors import UnsupportedFieldError, UpstreamProtocolError
 from streaming.events import Event, JsonObject
 
 _HEADERS: Final = {"accept": "application/json, text/event-stream"}
-_PATHS: Final[Mapping[WireFormat, str]] = {
-    "chat": "/chat/completions",
-    "responses": "/responses",
-    "embeddings": "/embeddings",
+# Source: Anthropic API documentation, "Versions", 2026-10.
+_ANTHROPIC_HEADERS: Final = {"anthropic-version": "2023-06-01"}
+_FORMAT_HEADERS: Final[Mapping[WireFormat, Mapping[str, str]]] = {
+    "messages": _ANTHROPIC_HEADERS,
+    "count_tokens": _ANTHROPIC_HEADERS,
 }
 CHAT_ONLY: Final[frozenset[WireFormat]] = frozenset({"chat"})
 
@@ -43,7 +46,8 @@ class OpenAIProvider(RelayingProvider):
     """An upstream with `POST {base_url}/chat/completions` and `GET {base_url}/models`.
 
     A model that answers there alone, as the quirks tell, is asked by `POST {base_url}/responses`.
-    `api_key` None sends no `Authorization`. The upstream client is shared and not closed here.
+    `api_key` None sends none; it goes as `Authorization: Bearer` or in the `key_header`. `paths`
+    are those that are not OpenAI's. The upstream client is shared and not closed here.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class OpenAIProvider(RelayingProvider):
         api_key: str | None = None,
         quirks: Quirks = OPENAI,
         relays: frozenset[WireFormat] = CHAT_ONLY,
+        key_header: str | None = None,
+        paths: Mapping[str, str] | None = None,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -63,11 +69,15 @@ class OpenAIProvider(RelayingProvider):
         self.default_model = default_model
         self.relays = relays
         self._quirks = quirks
+        self._addresses = Addresses(base_url, paths or {})
+        header, value = (
+            (key_header, api_key) if key_header else ("authorization", f"Bearer {api_key}")
+        )
         self._service = UpstreamService(
             provider=name,
-            base_url=base_url.rstrip("/"),
+            base_url=self._addresses.root,
             upstream=upstream,
-            key_headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            key_headers={header: value} if api_key and value else {},
             secrets=(api_key,) if api_key else (),
             timeouts=timeouts or Timeouts(),
             retry=retry or RetryPolicy(),
@@ -77,14 +87,14 @@ class OpenAIProvider(RelayingProvider):
     @override
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         if self._quirks.wire_of(request.model) == "responses":
-            return self._responses.chat(request)
+            path = self._addresses.path("responses", request.model)
+            return self._responses.chat(request, path)
         return self._chat(request)
 
     async def _chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         body = to_bytes(request_to_body(request, self._quirks, self.name))
-        async with await self._service.ask(
-            "/chat/completions", headers=_HEADERS, body=body
-        ) as answer:
+        path = self._addresses.path("chat", request.model)
+        async with await self._service.ask(path, headers=_HEADERS, body=body) as answer:
             decoder = AnswerDecoder(self.name, answer.media_type)
             while data := await answer.read():
                 for event in decoder.feed(data):
@@ -96,14 +106,20 @@ class OpenAIProvider(RelayingProvider):
                 yield event
 
     @override
+    def relays_for(self, model: str) -> frozenset[WireFormat]:
+        elsewhere = self._quirks.wire_of(model) == "responses"
+        return self.relays - CHAT_ONLY if elsewhere else self.relays
+
+    @override
     async def relay(self, request: RelayRequest) -> RelayedAnswer:
-        path = _PATHS.get(request.wire)
-        if path is None or request.wire not in self.relays:
+        if request.wire not in self.relays_for(request.model):
             raise UnsupportedFieldError(
-                f"{self.name} does not speak the {request.wire} format", param="model"
+                f"{self.name} does not take {request.model} in the {request.wire} format",
+                param="model",
             )
         body = relayed_body(request, self._quirks, self.name)
-        headers = {**_HEADERS, **request.headers}
+        path = self._addresses.path(request.wire, request.model)
+        headers = {**_HEADERS, **_FORMAT_HEADERS.get(request.wire, {}), **request.headers}
         answer = await self._service.ask(path, headers=headers, body=body)
         read_json = partial(
             read_json_answer,
@@ -126,7 +142,7 @@ class OpenAIProvider(RelayingProvider):
         passed on as it is, also of a response that failed. Raises what `relay` raises.
         """
         answer = await self._service.ask(
-            path,
+            self._addresses.with_query(path),
             method=method,
             headers={**_HEADERS, **(headers or {})},
             body=b"{}" if method == "POST" else None,
@@ -141,7 +157,9 @@ class OpenAIProvider(RelayingProvider):
 
     @override
     async def models(self) -> list[ModelInfo]:
-        async with await self._service.ask("/models", headers=_HEADERS) as answer:
+        async with await self._service.ask(
+            self._addresses.path("models"), headers=_HEADERS
+        ) as answer:
             value = parse_json(await answer.body(), self.name)
         # Together answers the bare list.
         rows = value.get("data") if isinstance(value, dict) else value
@@ -159,6 +177,8 @@ class OpenAIProvider(RelayingProvider):
     def _scanner(self, request: RelayRequest) -> FrameScanner | None:
         if request.wire == "responses":
             return ResponsesFrames(self.name, answer_model=request.answer_model)
+        if request.wire == "messages":
+            return MessagesFrames(self.name, answer_model=request.answer_model)
         if request.wire != "chat":
             return None
         choices = request.body.get("n")

@@ -1,7 +1,7 @@
 """How an upstream's dialect of OpenAI's chat format differs, as data: one value for each row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 
@@ -10,10 +10,11 @@ class Quirks:
     """What an upstream does not take as OpenAI's format has it.
 
     `refused` fields change the answer, so a request that needs one is an error; each names its
-    harmless values, which are left out. `dropped` fields are left out always. `reasoning_field`
-    takes the model's thinking back with the next turn. `part_extra` says whether content parts
-    may carry keys of others, such as `cache_control`. A model whose id has one of the
-    `responses_words` between its dashes answers on the Responses API alone.
+    harmless values, which are left out. `dropped` fields are left out always, `renamed` ones have
+    another name there. `reasoning_field` takes the model's thinking back with the next turn.
+    `part_extra` says whether content parts may carry keys of others, such as `cache_control`. A
+    model whose id has one of the `responses_words` between its dashes answers on the Responses API
+    alone.
 
     For what is relayed: frames of a stream that hold one of `relay_marks` are decoded and mended;
     `completion_tokens` says whether `max_completion_tokens` is known besides `max_tokens`, and
@@ -22,6 +23,7 @@ class Quirks:
 
     refused: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     dropped_in_messages: frozenset[str] = frozenset()
     lowest_temperature: float = 0.0
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
@@ -82,4 +84,36 @@ OLLAMA = Quirks(
     relay_marks=MENDED_TOOL_CALLS,
     completion_tokens=False,
     developer_role=False,
+)
+# Deployments have names of their own, so what a model takes cannot be told from its name.
+AZURE = OPENAI
+# A gateway knows the dialects behind it, and speaks OpenAI's itself.
+GATEWAY = Quirks(
+    reasoning_field="reasoning_content", part_extra=True, relay_marks=MENDED_TOOL_CALLS
+)
+OPENROUTER = replace(GATEWAY, reasoning_field="reasoning")
+# Source: xAI documentation, "API reference", "Chat completions", 2026-10.
+XAI = replace(GATEWAY, part_extra=False)
+# Source: Cerebras documentation, "OpenAI Compatibility", section "Currently Unsupported OpenAI
+# Features", 2026-10.
+CEREBRAS = replace(
+    COMPATIBLE,
+    refused={"logit_bias": ({},), "frequency_penalty": (0,), "presence_penalty": (0,)},
+    completion_tokens=True,
+    reasoning_field="reasoning",
+    part_extra=False,
+)
+# Source: Mistral API reference, "Chat Completion", 2026-10: a field that is not there is a 422; the
+# usage of a stream comes unasked.
+MISTRAL = replace(
+    COMPATIBLE,
+    refused=NO_LOGPROBS,
+    renamed={"seed": "random_seed"},
+    dropped=frozenset({"stream_options", "user", "service_tier", "store", "metadata"}),
+    reasoning_field=None,
+    part_extra=False,
+)
+# Source: Perplexity API reference, "Chat Completions", 2026-10.
+PERPLEXITY = replace(
+    COMPATIBLE, refused=NO_LOGPROBS | {"n": (1,)}, reasoning_field=None, part_extra=False
 )

@@ -75,6 +75,9 @@ def without_foreign_fields(body: JsonObject, quirks: Quirks, provider: str) -> J
             )
     for name in quirks.dropped:
         body.pop(name, None)
+    for name, theirs in quirks.renamed.items():
+        if name in body:
+            body[theirs] = body.pop(name)
     return body
 
 

@@ -5,10 +5,14 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from providers.anthropic.adapter import AnthropicProvider
 from providers.chat_request import ChatRequest, Message, TextPart
+from providers.openai.adapter import OpenAIProvider
+from providers.openai.addresses import PATHS, Addresses
 from providers.registry import (
     ENTRY_POINT_GROUP,
     ROWS,
@@ -18,7 +22,10 @@ from providers.registry import (
     provider_names,
     provider_row,
 )
+from providers.relay.request import RelayRequest, WireFormat
 from providers.upstream import RetryPolicy, Timeouts, Upstream
+from streaming.errors import UnsupportedFieldError
+from tests.recordings import Replay, exchanges_of, needs_recordings, provider_folders
 from tests.servers import Scripted, scripted
 
 KEY = "sk-very-secret"
@@ -28,9 +35,46 @@ STREAM = (
     b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 )
 BUILT_IN = (
-    "openai", "anthropic", "together", "groq", "ollama", "custom", "offline",
-    "litellm",
+    "openai", "anthropic", "together", "groq", "ollama", "azure", "cerebras", "deepseek", "google",
+    "huggingface", "mistral", "openrouter", "perplexity", "xai", "litellm-gateway", "custom",
+    "offline", "litellm",
 )  # fmt: skip
+
+
+OLD = "?api-version=2024-10-21"
+ANSWERS: dict[WireFormat, bytes] = {
+    "chat": b'{"id":"1","model":"m","choices":[{"index":0,"message":{"content":"Hi"},'
+    b'"finish_reason":"stop"}]}',
+    "responses": b'{"id":"r","object":"response","status":"completed","output":[]}',
+    "messages": b'{"id":"m","type":"message","model":"m","content":[],"stop_reason":"end_turn"}',
+    "embeddings": b'{"object":"list","data":[]}',
+    "count_tokens": b'{"input_tokens":3}',
+}
+WIRES: dict[str, WireFormat] = {
+    "chat.completions": "chat",
+    "responses": "responses",
+    "messages": "messages",
+    "embeddings": "embeddings",
+    "count_tokens": "count_tokens",
+}
+# Recorded at another address than the row's: an SDK's beta or native API, a path with two slashes,
+# the addresses of single services behind HuggingFace's router, and OpenRouter's behind a proxy.
+OTHER_ADDRESSES = {
+    ("azure", "/chat/completions"),
+    ("azure", "//openai/deployments/test-openai/chat/completions"),
+    ("azure", "//openai/deployments/test-openai/embeddings"),
+    ("deepseek", "/beta/chat/completions"),
+    ("huggingface", "/nebius/v1/chat/completions"),
+    ("huggingface", "/together/v1/chat/completions"),
+    ("ollama", "/api/embeddings"),
+    ("openrouter", "/v1/chat/completions"),
+}
+
+
+def recorded_rows() -> list[tuple[str, str]]:
+    """The rows that have recordings, with the endpoints of these."""
+    pairs = [(name, endpoint) for endpoint in WIRES for name in provider_folders(endpoint)]
+    return [pair for pair in pairs if pair != ("ollama", "embeddings")]
 
 
 @pytest.fixture
@@ -128,6 +172,11 @@ def test_openai_at_its_own_addresses_needs_its_key(url: str, upstream: Upstream)
         ("zzz", ProviderConfig(), "unknown provider 'zzz'; known are openai, anthropic, together"),
         ("custom", ProviderConfig(default_model="m"), "custom needs a base URL; give --base-url"),
         (
+            "azure",
+            ProviderConfig(api_key=KEY),
+            "azure needs a base URL; set AZURE_OPENAI_ENDPOINT or give --base-url",
+        ),
+        (
             "custom",
             ProviderConfig(base_url="http://a/v1"),
             "custom has no default model; give --model",
@@ -161,8 +210,128 @@ def test_rows_name_the_variables_of_keys_and_addresses() -> None:
         "together": ("TOGETHER_API_KEY",),
         "groq": ("GROQ_API_KEY",),
         "ollama": ("OLLAMA_API_KEY",),
+        "azure": ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"),
+        "cerebras": ("CEREBRAS_API_KEY",),
+        "deepseek": ("DEEPSEEK_API_KEY",),
+        "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+        "mistral": ("MISTRAL_API_KEY",),
+        "openrouter": ("OPENROUTER_API_KEY",),
+        "perplexity": ("PERPLEXITY_API_KEY",),
+        "xai": ("XAI_API_KEY",),
+        "litellm-gateway": ("LITELLM_API_KEY",),
     }
     assert provider_row("ollama").base_url_variables == ("OLLAMA_HOST",)
+
+
+@needs_recordings
+@pytest.mark.parametrize(("name", "endpoint"), recorded_rows())
+def test_a_row_asks_where_its_recorded_traffic_asked(
+    name: str, endpoint: str, replay: Replay
+) -> None:
+    row = ROWS[name]
+    asked = {
+        (exchange.request["path"], (exchange.request.get("body") or {}).get("model") or "")
+        for exchange in exchanges_of(replay, name, endpoint)
+        if (name, exchange.request["path"]) not in OTHER_ADDRESSES
+    }
+    assert asked
+    for path, model in asked:
+        if name == "anthropic":
+            assert path == "/v1" + PATHS[WIRES[endpoint]]
+            continue
+        base_url = row.base_url or row.read_base_url(_azure_endpoint(path))
+        addresses = Addresses(base_url, row.paths)
+        deployment = path.split("/")[3] if "/deployments/" in path else model
+        sent = urlsplit(addresses.root).path + addresses.path(WIRES[endpoint], deployment)
+        assert sent.partition("?")[0] == path
+
+
+def _azure_endpoint(path: str) -> str:
+    if path.startswith("/openai/v1/"):
+        return "https://resource.openai.azure.com/"
+    if path.startswith("/openai/deployments/"):
+        return "https://resource.openai.azure.com/?api-version=2024-10-21"
+    return "https://resource.services.ai.azure.com/models?api-version=2024-05-01-preview"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "wire", "path"),
+    [
+        ("", "chat", "/openai/v1/chat/completions"),
+        ("/openai", "responses", "/openai/v1/responses"),
+        ("/openai/v1/", "embeddings", "/openai/v1/embeddings"),
+        (OLD, "chat", "/openai/deployments/my%20own/chat/completions" + OLD),
+        (OLD, "embeddings", "/openai/deployments/my%20own/embeddings" + OLD),
+        (OLD, "responses", "/openai/responses" + OLD),
+        ("/models" + OLD, "chat", "/models/chat/completions" + OLD),
+    ],
+)
+async def test_azure_is_asked_with_its_own_header_and_addresses(
+    endpoint: str, wire: WireFormat, path: str, upstream: Upstream
+) -> None:
+    async with scripted(Scripted(pieces=(ANSWERS[wire],))) as server:
+        config = ProviderConfig(api_key=KEY, base_url=server.url + endpoint)
+        azure = create_provider("azure", config, upstream)
+        assert isinstance(azure, OpenAIProvider)
+        async with await azure.relay(RelayRequest(wire, "my own", {}, stream=False)) as answer:
+            assert await answer.read() == ANSWERS[wire]
+    (asked,) = server.requests
+    assert asked.path == path
+    assert asked.headers["api-key"] == KEY
+    assert "authorization" not in asked.headers
+
+
+def test_an_endpoint_of_azure_takes_no_other_query(upstream: Upstream) -> None:
+    config = ProviderConfig(api_key=KEY, base_url="https://a.openai.azure.com/?code=secret")
+    with pytest.raises(ProviderConfigError, match="AZURE_OPENAI_ENDPOINT") as caught:
+        create_provider("azure", config, upstream)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wire", ["chat", "responses", "messages", "embeddings", "count_tokens"])
+async def test_a_litellm_gateway_is_asked_in_every_format(
+    wire: WireFormat, upstream: Upstream
+) -> None:
+    async with scripted(Scripted(pieces=(ANSWERS[wire],))) as server:
+        config = ProviderConfig(api_key=KEY, base_url=server.url)
+        gateway = create_provider("litellm-gateway", config, upstream)
+        assert isinstance(gateway, OpenAIProvider)
+        request = RelayRequest(wire, "claude", {"messages": []}, stream=False)
+        async with await gateway.relay(request) as answer:
+            assert await answer.read() == ANSWERS[wire]
+    (asked,) = server.requests
+    assert asked.path == "/v1" + PATHS[wire]
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert ("anthropic-version" in asked.headers) == (wire in {"messages", "count_tokens"})
+
+
+async def test_a_service_that_imitates_openai_is_not_asked_for_responses(
+    upstream: Upstream,
+) -> None:
+    imitation = create_provider("openai", ProviderConfig(base_url="http://127.0.0.1:9"), upstream)
+    assert isinstance(imitation, OpenAIProvider)
+    assert imitation.relays == {"chat", "embeddings"}
+    with pytest.raises(UnsupportedFieldError, match="does not take m in the responses format"):
+        await imitation.relay(RelayRequest("responses", "m", {}, stream=False))
+
+
+def test_the_formats_of_a_row_are_those_that_its_provider_relays(upstream: Upstream) -> None:
+    for name, row in ROWS.items():
+        if row.wires:
+            config = ProviderConfig(api_key=KEY, base_url="http://127.0.0.1:9", default_model="m")
+            if name == "openai":
+                config = ProviderConfig(api_key=KEY)
+            provider = create_provider(name, config, upstream)
+            assert isinstance(provider, OpenAIProvider | AnthropicProvider)
+            assert provider.relays == row.wires
+
+
+def test_a_model_that_knows_one_format_alone_is_relayed_in_that(upstream: Upstream) -> None:
+    openai = create_provider("openai", ProviderConfig(api_key=KEY), upstream)
+    assert isinstance(openai, OpenAIProvider)
+    assert "chat" in openai.relays_for("gpt-5.4-mini")
+    assert openai.relays_for("gpt-5.4-pro") == {"responses", "embeddings"}
 
 
 PLUGIN = '''
