@@ -7,6 +7,7 @@ in words that a model can use and that give away nothing of the server's inside.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ COMPILE_TOOL = "compile_workflow"
 T = TypeVar("T")
 WorkflowMode = Literal["run", "plan"]
 Emit = Callable[[Event], Awaitable[None]]
+# Told how each run has ended that a caller followed: its status, `refused` or `lost`, and seconds.
+OnRunEnded = Callable[[str, float], None]
 
 _CLOSE_SECONDS = 10.0
 
@@ -69,8 +72,10 @@ class Toolbox:
         *,
         workflow_mode: WorkflowMode = "run",
         limits: ToolboxLimits | None = None,
+        on_run_ended: OnRunEnded | None = None,
     ) -> None:
         self._bridge = bridge
+        self._on_run_ended = on_run_ended
         self._workflow_mode = workflow_mode
         self._limits = limits or ToolboxLimits()
         self._background: set[asyncio.Task[object]] = set()
@@ -169,6 +174,18 @@ class Toolbox:
     async def _execute(
         self, server: str, arguments: JsonObject, caller: AgentCaller, emit: Emit
     ) -> ToolResult:
+        began, status = time.monotonic(), "cancelled"
+        try:
+            result, status = await self._follow(server, arguments, caller, emit)
+        finally:
+            if self._on_run_ended is not None:
+                self._on_run_ended(status, time.monotonic() - began)
+        return result
+
+    async def _follow(
+        self, server: str, arguments: JsonObject, caller: AgentCaller, emit: Emit
+    ) -> tuple[ToolResult, str]:
+        """What became of a run, for the model, and its status in one word."""
         run = WorkflowRun(
             self._bridge,
             server,
@@ -180,7 +197,7 @@ class Toolbox:
         try:
             started = await asyncio.shield(starting)
             if started.is_error:
-                return started
+                return started, "refused"
             log.info("Execution started: %s", run.run_id, detached=caller.detached)
             result = await run.follow(emit)
         except asyncio.CancelledError:
@@ -189,10 +206,11 @@ class Toolbox:
             raise
         except BridgeError as exc:
             log.warning("Execution lost from sight", run_id=run.run_id, error=exc.message)
-            return ToolResult(_lost(run.run_id), {"run_id": run.run_id}, is_error=True)
-        status = (result.structured or {}).get("status")
+            lost = ToolResult(_lost(run.run_id), {"run_id": run.run_id}, is_error=True)
+            return lost, "lost"
+        status = str((result.structured or {}).get("status"))
         log.info("Execution finished: %s", run.run_id, status=status)
-        return result
+        return result, status
 
     def _in_background(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -14,19 +15,22 @@ from streaming.events import JsonObject, JsonValue
 
 OWNER_META_KEY: Final = "ai.kubiya/owner"
 EVENTS_META_KEY: Final = "ai.kubiya/events"
+# Told of each call: the server, `ok`, `error` (the tool's own) or an error's code, and the seconds.
+OnCalled = Callable[[str, str, float], None]
 
 
 class Bridge:
     """The MCP client of the server: every server under a supervisor, every tool under one name.
 
     Construct, start and stop it in one event loop; calls may come from any task of that loop.
+    `on_called` is told how each call has ended.
 
     Raises:
         ServerSpecError: two servers have one name, or names that differ only in what tool names
             cannot hold.
     """
 
-    def __init__(self, specs: Sequence[ServerSpec]) -> None:
+    def __init__(self, specs: Sequence[ServerSpec], *, on_called: OnCalled | None = None) -> None:
         by_prefix: dict[str, ServerSpec] = {}
         for spec in specs:
             other = by_prefix.setdefault(name_prefix(spec.name), spec)
@@ -36,6 +40,7 @@ class Bridge:
                 )
         self._servers = {spec.name: Supervisor(spec, self._rebuild) for spec in specs}
         self._catalogue = Catalogue([])
+        self._on_called = on_called
 
     async def start(self) -> None:
         """Start every server; none is waited for."""
@@ -126,13 +131,23 @@ class Bridge:
                 sent[OWNER_META_KEY] = owner
             if on_progress is not None:
                 sent[EVENTS_META_KEY] = 1
-        return await supervisor.call(
-            tool,
-            arguments,
-            meta=sent,
-            on_progress=on_progress,
-            timeout_seconds=timeout_seconds,
-        )
+        began, outcome = time.monotonic(), "cancelled"
+        try:
+            result = await supervisor.call(
+                tool,
+                arguments,
+                meta=sent,
+                on_progress=on_progress,
+                timeout_seconds=timeout_seconds,
+            )
+            outcome = "error" if result.is_error else "ok"
+        except BridgeError as exc:
+            outcome = exc.code or "error"
+            raise
+        finally:
+            if self._on_called is not None:
+                self._on_called(server, outcome, time.monotonic() - began)
+        return result
 
     def _rebuild(self) -> None:
         self._catalogue = Catalogue(
