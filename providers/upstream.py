@@ -70,7 +70,6 @@ class UpstreamAnswer:
         call: UpstreamCall,
         connection: Connection,
         pool: Pool,
-        *,
         deadline: float,
         retry_after: float | None,
     ) -> None:
@@ -197,12 +196,11 @@ class _PackedAnswer(UpstreamAnswer):
         call: UpstreamCall,
         connection: Connection,
         pool: Pool,
-        decoder: Decoder,
-        *,
         deadline: float,
         retry_after: float | None,
+        decoder: Decoder,
     ) -> None:
-        super().__init__(call, connection, pool, deadline=deadline, retry_after=retry_after)
+        super().__init__(call, connection, pool, deadline, retry_after)
         # They tell of the bytes on the wire, which nobody sees.
         self.headers = connection.headers.without("content-encoding", "content-length")
         self._decoder = decoder
@@ -237,6 +235,7 @@ class Upstream:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool or Pool()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._sleep = sleep
         self._jitter = jitter
         self._now = now
@@ -252,6 +251,8 @@ class Upstream:
             UpstreamTimeoutError: the connect, first-byte or total time has passed.
             UpstreamProtocolError: the answer is not HTTP.
         """
+        if not call.retry.limit:
+            return await self.attempt(call)
         deadline = asyncio.get_running_loop().time() + call.timeouts.total_seconds
         repeat = 0
         while True:
@@ -285,21 +286,30 @@ class Upstream:
 
         `deadline` (the loop's time) is where the total time ends, by default from now.
         """
-        now = asyncio.get_running_loop().time()
+        timeouts = call.timeouts
+        now = (self._loop or self._bind()).time()
         if deadline is None:
-            deadline = now + call.timeouts.total_seconds
-        limit = now + call.timeouts.first_byte_seconds
+            deadline = now + timeouts.total_seconds
+        limit = min(now + timeouts.first_byte_seconds, deadline)
         try:
             origin, head = request_head(call.method, call.url, call.headers, call.body)
             connection = self._pool.take(origin)
-            if connection is not None:
-                await _exchange(connection, call, head, limit, deadline)
-                if connection.error is not None and not connection.has_bytes:
-                    # It was closed while it was idle, so nobody has read the request.
-                    connection = None
-            if connection is None:
-                connection = await self._connect(origin, call, limit, deadline)
-                await _exchange(connection, call, head, limit, deadline)
+            is_kept = connection is not None
+            while True:
+                if connection is None:
+                    connection = await self._connect(origin, call, limit, deadline)
+                try:
+                    has_come = await connection.ask(head, call.body, limit, call.method == "HEAD")
+                except asyncio.CancelledError:
+                    connection.abort()
+                    raise
+                if connection.error is None or connection.has_bytes or not is_kept:
+                    break
+                # It was closed while it was idle, so nobody has read the request.
+                connection, is_kept = None, False
+            if not has_come:
+                connection.abort()
+                raise timed_out(call, "total" if limit == deadline else "first_byte")
             return self._answer(call, connection, deadline)
         except HttpError as exc:
             raise failed(call, exc) from exc
@@ -308,47 +318,40 @@ class Upstream:
         """Close every connection, also of answers still being read."""
         await self._pool.aclose()
 
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        # The loop does not exist where this object is made.
+        self._loop = asyncio.get_running_loop()
+        return self._loop
+
     async def _connect(
         self, origin: Origin, call: UpstreamCall, limit: float, deadline: float
     ) -> Connection:
         connect_limit = asyncio.get_running_loop().time() + call.timeouts.connect_seconds
-        bounds = {"connect": connect_limit, "first_byte": limit, "total": deadline}
-        name = min(reversed(bounds), key=lambda each: bounds[each])
         try:
-            async with asyncio.timeout_at(bounds[name]):
+            async with asyncio.timeout_at(min(connect_limit, limit)):
                 return await self._pool.connect(origin)
         except TimeoutError as exc:
-            raise timed_out(call, name) from exc
+            if connect_limit < limit:
+                raise timed_out(call, "connect") from exc
+            raise timed_out(call, "total" if limit == deadline else "first_byte") from exc
 
     def _answer(
         self, call: UpstreamCall, connection: Connection, deadline: float
     ) -> UpstreamAnswer:
-        headers = connection.headers
-        error = connection.error
-        if error is not None and not connection.has_parts:
-            raise error
+        if connection.error is not None and not connection.has_parts:
+            raise connection.error
         retry_after = None
         if connection.status >= FIRST_REFUSAL_STATUS:
-            retry_after = retry_after_seconds(headers, self._now())
-        coding = headers.get("content-encoding")
-        if coding is not None and connection.has_parts:
+            retry_after = retry_after_seconds(connection.headers, self._now())
+        if connection.content_coding and connection.has_parts:
             try:
-                decoder = decoder_for(coding)
+                decoder = decoder_for(connection.content_coding.decode("latin-1"))
             except CodingError:
                 connection.abort()
                 raise
             if decoder is not None:
-                return _PackedAnswer(
-                    call,
-                    connection,
-                    self._pool,
-                    decoder,
-                    deadline=deadline,
-                    retry_after=retry_after,
-                )
-        return UpstreamAnswer(
-            call, connection, self._pool, deadline=deadline, retry_after=retry_after
-        )
+                return _PackedAnswer(call, connection, self._pool, deadline, retry_after, decoder)
+        return UpstreamAnswer(call, connection, self._pool, deadline, retry_after)
 
     def _wait_seconds(
         self, call: UpstreamCall, repeat: int, deadline: float, retry_after: float | None
@@ -357,20 +360,3 @@ class Upstream:
         if wait is None or asyncio.get_running_loop().time() + wait >= deadline:
             return None
         return wait
-
-
-async def _exchange(
-    connection: Connection, call: UpstreamCall, head: bytes, limit: float, deadline: float
-) -> None:
-    """Send the request, and wait for the first byte of a body, the end or an error."""
-    connection.send(head, call.body, is_bodiless=call.method == "HEAD")
-    if connection.error is not None:
-        return
-    try:
-        has_come = await connection.arrival(min(limit, deadline))
-    except asyncio.CancelledError:
-        connection.abort()
-        raise
-    if not has_come:
-        connection.abort()
-        raise timed_out(call, "total" if deadline <= limit else "first_byte")

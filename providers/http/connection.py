@@ -59,7 +59,8 @@ class Connection(asyncio.Protocol):
     """A connection to `origin`.
 
     Of the answer at hand: `status` is 0 before its head, `is_done` says that all of it has come,
-    `error` why the rest will not, `has_bytes` whether any byte came.
+    `error` why the rest will not, `has_bytes` whether any byte came. `is_ended`: there will be no
+    other answer. `content_coding` is the bytes of that header, b"" where there is none.
     """
 
     def __init__(self, origin: Origin, owner: Owner) -> None:
@@ -68,6 +69,8 @@ class Connection(asyncio.Protocol):
         self.headers = Headers({})
         self.is_done = False
         self.has_bytes = False
+        self.is_ended = False
+        self.content_coding = b""
         self.error: HttpError | None = None
         self.idle_since = 0.0
         self._owner = owner
@@ -90,7 +93,6 @@ class Connection(asyncio.Protocol):
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._is_busy = False
-        self._is_ended = False
         self._is_bodiless = False
         self._keeps_alive = False
         self._unsent = _NO_BYTES
@@ -105,14 +107,9 @@ class Connection(asyncio.Protocol):
         self._timer_at = _NEVER
 
     @property
-    def is_usable(self) -> bool:
-        """Whether the connection can take another request: its last answer came wholly."""
-        return (
-            not self._is_ended
-            and (self._keeps_alive or not self._is_busy)
-            and not self._unsent
-            and not self._parts
-        )
+    def is_reusable(self) -> bool:
+        """Whether another request may follow the one whose answer has come wholly."""
+        return self._keeps_alive and not self.is_ended and not self._unsent
 
     @property
     def has_parts(self) -> bool:
@@ -124,16 +121,23 @@ class Connection(asyncio.Protocol):
         """Whether a wait would be none: there is something to take, the end, or an error."""
         return bool(self._parts) or self.is_done or self.error is not None
 
-    def send(self, head: bytes, body: bytes | None, *, is_bodiless: bool = False) -> None:
-        """Begin a request; `is_bodiless`: its answer has no body, whatever the head says."""
+    def ask(
+        self, head: bytes, body: bytes | None, deadline: float, is_bodiless: bool
+    ) -> asyncio.Future[bool]:
+        """Send a request, and wait as `arrival` does.
+
+        `is_bodiless`: its answer has no body, whatever the head says.
+        """
         self._is_busy = True
         self._is_bodiless = is_bodiless
         self._keeps_alive = self.is_done = self.has_bytes = False
         self.status = self._bare_bytes = self._buffered_bytes = 0
         self._raw_headers.clear()
-        if self._is_ended:
+        waiting = self.arrival(deadline)
+        if self.is_ended:
             # It ended, or its server spoke first, before anybody asked.
             self.error = self.error or DisconnectedError()
+            self._wake()
         elif not body:
             self._transport.write(head)
         elif len(body) <= MAX_JOINED_BYTES:
@@ -142,6 +146,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._write_on()
+        return waiting
 
     def arrival(self, deadline: float) -> asyncio.Future[bool]:
         """True as soon as there `has_news`, False once `deadline` (the loop's time) has passed.
@@ -160,7 +165,7 @@ class Connection(asyncio.Protocol):
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._buffered_bytes = 0
-        if self._is_reading_paused and not self._is_ended:
+        if self._is_reading_paused and not self.is_ended:
             self._is_reading_paused = False
             self._transport.resume_reading()
         return data
@@ -168,12 +173,13 @@ class Connection(asyncio.Protocol):
     def rest(self) -> None:
         """Say that the answer was taken; bytes that come from now on end the connection."""
         self._is_busy = False
+        self.idle_since = self._loop.time()
 
     def abort(self) -> None:
         """End the connection now. An answer not yet whole ends by an error, never quietly."""
         if self.error is None and not self.is_done:
             self.error = TruncatedError() if self.status else DisconnectedError()
-        self._is_ended = True
+        self.is_ended = True
         self._unsent = _NO_BYTES
         self._transport.abort()
 
@@ -211,13 +217,13 @@ class Connection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> None:
-        self._is_ended = True
+        self.is_ended = True
         # A close would first write out what nobody reads any more.
         self._transport.abort()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_ended = True
+        self.is_ended = True
         if self._is_busy and not self.is_done and self.error is None:
             framing = ("content-length", "transfer-encoding")
             if not self.status:
@@ -244,7 +250,7 @@ class Connection(asyncio.Protocol):
         self._write_on()
 
     def _pause_reading(self) -> None:
-        if not self._is_reading_paused and not self._is_ended:
+        if not self._is_reading_paused and not self.is_ended:
             self._is_reading_paused = True
             self._transport.pause_reading()
 
@@ -298,11 +304,13 @@ class Connection(asyncio.Protocol):
         raw = self._raw_headers
         if status >= FIRST_FINAL_STATUS:
             self.status = status
-            self.headers = Headers(raw)
+            values = {name.lower(): value for name, value in raw.items()}
+            self.headers = Headers(values)
             if self._bare_bytes + self._fed_bytes > MAX_HEAD_BYTES:
                 self._check_size(raw)
-            coding = self.headers.get("transfer-encoding")
-            if coding is not None and coding.lower() != "chunked":
+            self.content_coding = values.get(b"content-encoding", b"")
+            coding = values.get(b"transfer-encoding")
+            if coding is not None and coding.lower() != b"chunked":
                 self.error = CodingError("its body has a transfer coding other than chunked")
                 raise _StopParsingError
             if self._is_bodiless:

@@ -45,7 +45,7 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            if not connection.is_ended:
                 return connection
         return None
 
@@ -66,18 +66,16 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer was taken, or close it."""
-        if not connection.is_usable or self._is_closed:
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            idle = self._idle[connection.origin] = []
+        if not connection.is_reusable or self._is_closed or len(idle) >= self._idle_limit:
             connection.abort()
             return
-        idle = self._idle.setdefault(connection.origin, [])
-        if len(idle) >= self._idle_limit:
-            connection.abort()
-            return
-        loop = asyncio.get_running_loop()
         connection.rest()
-        connection.idle_since = loop.time()
         idle.append(connection)
         if self._sweep is None:
+            loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(self._idle_seconds, self._close_idle)
 
     async def aclose(self) -> None:

@@ -14,10 +14,12 @@ from urllib.parse import SplitResult, quote, urlsplit
 from providers.http.errors import RequestError, UrlError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# The same few routes are asked again and again. Keys are among the lines: they live in the
-# process's settings anyway, and the caches are small.
-MAX_CACHED_TARGETS = 256
-MAX_CACHED_LINES = 512
+# The same few routes are asked again and again; where one header differs in each call (the id of a
+# trace) the other lines are still known. Keys are among them: they live in the process's settings
+# anyway, and the caches are small.
+MAX_CACHED_HEADS = 128
+MAX_CACHED_TARGETS = 128
+MAX_CACHED_LINES = 256
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -72,19 +74,26 @@ def request_head(
         UrlError: no http(s) URL with a host, or one with a user or password in it.
         RequestError: a method, URL or header that cannot be sent, or that this client sets itself.
     """
+    origin, prefix = _prefix(method, url, tuple(headers.items()))
+    if body is not None:
+        return origin, b"%bcontent-length: %d\r\n\r\n" % (prefix, len(body))
+    if method in _METHODS_WITHOUT_BODY:
+        return origin, prefix + b"\r\n"
+    return origin, prefix + b"content-length: 0\r\n\r\n"
+
+
+@lru_cache(MAX_CACHED_HEADS)
+def _prefix(method: str, url: str, headers: tuple[tuple[str, str], ...]) -> tuple[Origin, bytes]:
+    """What does not depend on the body: all but the content length and the empty line."""
     target = _target(method, url)
-    lines = b"".join([header_line(name, value) for name, value in headers.items()])
+    lines = b"".join([header_line(name, value) for name, value in headers])
     head = target.request_line + lines
     if b"\r\nhost: " not in head:
         head = target.request_line + target.host_line + lines
     for marker, line in _DEFAULTS:
         if marker not in head:
             head += line
-    if body is not None:
-        return target.origin, b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
-    if method in _METHODS_WITHOUT_BODY:
-        return target.origin, head + b"\r\n"
-    return target.origin, head + b"content-length: 0\r\n\r\n"
+    return target.origin, head
 
 
 @lru_cache(MAX_CACHED_LINES)
