@@ -165,6 +165,15 @@ async def test_events_come_while_the_answer_is_still_going_on(upstream: Upstream
         await asyncio.wait_for(server.client_left.wait(), PATIENCE_SECONDS)
 
 
+async def test_an_answer_ends_with_its_last_event_also_where_the_connection_stays_open(
+    upstream: Upstream,
+) -> None:
+    async with scripted(Scripted(pieces=(STREAM,), ending="silence")) as server:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            events = await events_of(provider(upstream, server))
+    assert isinstance(events[-1], Finished)
+
+
 async def test_cancelling_who_reads_the_events_ends_the_upstream_request(
     upstream: Upstream,
 ) -> None:

@@ -285,7 +285,7 @@ def test_a_reasoning_item_comes_out_of_its_block_as_it_went_in(item: dict[str, A
 @pytest.mark.parametrize(
     "data",
     [
-        '{"type":"item_reference","id":"msg_of_somebody_else"}',
+        '{"type":"item_reference","id":"msg_of_somebody_else","content":[]}',
         '{"type":"reasoning","id":"rs_of_somebody_else","summary":[]}',
         '{"type":"reasoning","encrypted_content":',
         "EqQBCgIYAhIM",
