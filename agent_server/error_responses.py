@@ -1,13 +1,17 @@
-"""The one table from error class to HTTP status and error body."""
+"""The one table from error class to HTTP status and error body.
+
+Whoever asks in Anthropic's format is answered in it; all others in OpenAI's.
+"""
 
 import math
 from collections.abc import Mapping
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Scope
 
 from agent_server.log_config import get_logger
-from streaming import errors
+from streaming import errors, messages_objects
 from streaming.errors import AgentServerError, RateLimitError, UpstreamError
 from streaming.openai_objects import error_object
 
@@ -38,19 +42,36 @@ STATUS: Mapping[type[AgentServerError], int] = {
     errors.OverloadedError: 503,
     AgentServerError: 500,
 }
-
+# Anthropic's clients know a status for it.
+ANTHROPIC_STATUS: Mapping[type[AgentServerError], int] = {
+    **STATUS,
+    errors.UpstreamOverloadedError: 529,
+    errors.OverloadedError: 529,
+}
 
 log = get_logger()
 
 
-def status_of(error: AgentServerError) -> int:
+def status_of(error: AgentServerError, table: Mapping[type[AgentServerError], int] = STATUS) -> int:
     """The HTTP status of an error, by its class or the nearest base in the table."""
-    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+    return next(table[cls] for cls in type(error).__mro__ if cls in table)
 
 
-def error_response(error: AgentServerError) -> Response:
-    """The whole answer: status, envelope, and the headers that tell a client when to come again."""
-    status = status_of(error)
+def speaks_anthropic(scope: Scope) -> bool:
+    """Whether a request is one of Anthropic's API, by its path and headers."""
+    path: str = scope["path"]
+    if path.startswith("/v1/models"):
+        return any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+def error_response(error: AgentServerError, scope: Scope | None = None) -> Response:
+    """The whole answer: status, envelope, and the headers that tell a client when to come again.
+
+    `scope` is that of the request, whose format the answer takes: OpenAI's where it is None.
+    """
+    is_anthropic = scope is not None and speaks_anthropic(scope)
+    status = status_of(error, ANTHROPIC_STATUS if is_anthropic else STATUS)
     headers = {"cache-control": "no-store"}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
@@ -63,8 +84,14 @@ def error_response(error: AgentServerError) -> Response:
         headers["x-provider"] = error.provider
     if isinstance(error, RateLimitError):
         headers |= error.limits
+    envelope = error_object(error)
+    if scope is not None and is_anthropic:
+        request_id = scope.get("state", {}).get("request_id")
+        envelope = messages_objects.error_object(error, request_id)
+        if request_id:
+            headers["request-id"] = request_id
     return Response(
-        orjson.dumps(error_object(error)),
+        orjson.dumps(envelope),
         status_code=status,
         headers=headers,
         media_type="application/json",
