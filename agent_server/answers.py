@@ -2,147 +2,157 @@
 
 What this module promises:
 
-- a client that goes away ends the events' generator, and so the model call, tools and run behind;
 - no silence in a stream is longer than the keep-alive time, and every write is bounded;
-- a failure before the first byte is an HTTP error, one after it the encoder's last frame: never a
-  silent end.
+- a failure before the first byte is raised, to become an HTTP error; one after it is the stream's
+  last frame: never a silent end;
+- what the status is held back for may take `grace_seconds`: then head and keep-alives go out, so
+  that nothing between takes the connection for dead.
+
+A stream has one task, the one that answers: silences are looked after by a timer that looks at the
+time of the last write and arms itself again, so that no frame pays for a timer of its own.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Send
 
 from agent_server.error_responses import INTERNAL_ERROR, log_error
 from agent_server.log_config import get_logger
-from streaming.chat_completion import ChatCompletionBody
-from streaming.encoder import Encoder
-from streaming.errors import AgentServerError, UpstreamError
-from streaming.events import Event, Started
+from streaming.errors import AgentServerError
 
-WRITE_TIMEOUT_SECONDS = 60.0
+WRITE_TIMEOUT_SECONDS: Final = 60.0
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 log = get_logger()
 
 
-class StreamedAnswer:
-    """An ASGI answer that writes events as they come.
+class Frames(Protocol):
+    """An answer as bytes of its format.
 
-    `make_encoder` gets the model's name from the first event, or None where none has come. With
-    `grace_seconds` the status is held back that long, so that an upstream's error keeps its own;
-    without, head and opening frames go out at once.
+    `read()` gives the next whole frames and b"" at the end, or raises `AgentServerError`.
+    """
+
+    async def read(self) -> bytes:
+        """The next frames, b"" at the end."""
+        ...
+
+
+class StreamWriter:
+    """Writes one stream to one client, and is to be closed in any case.
+
+    `give_up` is called where the client has read nothing for `write_timeout_seconds`.
     """
 
     def __init__(
         self,
-        events: AsyncGenerator[Event, None],
-        make_encoder: Callable[[str | None], Encoder],
+        send: Send,
+        headers: RawHeaders,
         *,
+        keep_alive: bytes,
         keep_alive_seconds: float,
-        grace_seconds: float | None = None,
+        give_up: Callable[[], None],
         write_timeout_seconds: float = WRITE_TIMEOUT_SECONDS,
     ) -> None:
-        self._events = events
-        self._make_encoder = make_encoder
+        self._send = send
+        self._headers = list(headers)
+        self._keep_alive = keep_alive
         self._keep_alive_seconds = keep_alive_seconds
-        self._grace_seconds = grace_seconds
+        self._give_up = give_up
         self._write_timeout_seconds = write_timeout_seconds
-        self._encoder: Encoder | None = None
-        self._last_write = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.Task[None] | None = None
+        self._last_write = 0.0
         self._is_writing = False
+        self.is_begun = False
+        self.bytes_written = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Write the answer until its end, or until the client has gone."""
-        await _first_of(self._write(send), self._keep_alive(send), until_gone(receive))
+    def hold(self, grace_seconds: float) -> None:
+        """Begin by itself after the grace time, if nothing has come by then."""
+        self._timer = self._loop.call_later(grace_seconds, self._begin_early)
 
-    async def _write(self, send: Send) -> None:
-        async with contextlib.aclosing(self._events) as events:
-            try:
-                if self._grace_seconds is None:
-                    await self._begin(None, send)
-                async for event in events:
-                    if self._encoder is None:
-                        model = event.model if isinstance(event, Started) else None
-                        await self._begin(model, send)
-                    if data := self._begun.encode(event):
-                        await self._send(data, send)
-                last = self._begun.close()
-            except AgentServerError as exc:
-                if self._encoder is None:
-                    raise
-                log_error(exc)
-                last = self._encoder.fail(exc)
-            except Exception as exc:
-                if self._encoder is None:
-                    raise
-                log.exception("Stream failed", error_type=type(exc).__name__)
-                last = self._encoder.fail(AgentServerError(INTERNAL_ERROR, code="internal_error"))
-        await self._send(last, send, more=False)
+    async def begin(self, headers: RawHeaders = ()) -> None:
+        """Write the head, with further headers; does nothing if it has gone out."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        self._last_write = time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._keep_alive_seconds, self._look)
+        head = [*self._headers, *headers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
-    @property
-    def _begun(self) -> Encoder:
-        if self._encoder is None:
-            raise UpstreamError("The upstream ended its answer before it began one.")
-        return self._encoder
-
-    async def _begin(self, model: str | None, send: Send) -> None:
-        self._encoder = encoder = self._make_encoder(model)
-        headers = {
-            "content-type": encoder.content_type,
-            "cache-control": "no-cache, no-transform",
-            "x-accel-buffering": "no",
-            "vary": "X-Streaming-Format",
-            **encoder.headers,
-        }
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
-        await self._send(encoder.open(), send)
-
-    async def _keep_alive(self, send: Send) -> None:
-        if self._grace_seconds is not None:
-            await asyncio.sleep(self._grace_seconds)
-            if self._encoder is None:
-                await self._begin(None, send)
-        while True:
-            silent = time.monotonic() - self._last_write
-            if silent < self._keep_alive_seconds:
-                await asyncio.sleep(self._keep_alive_seconds - silent)
-            elif not self._is_writing:
-                await self._send(self._begun.keep_alive, send)
-            elif silent < self._write_timeout_seconds:
-                await asyncio.sleep(self._write_timeout_seconds - silent)
-            else:
-                log.warning("Client reads nothing, answer given up", code="client_stalled")
-                return
-
-    async def _send(self, data: bytes, send: Send, *, more: bool = True) -> None:
-        # The keep-alive task looks after the time, so that no event pays for a timer of its own.
+    async def write(self, data: bytes) -> None:
+        """Write frames."""
+        self.bytes_written += len(data)
         self._last_write = time.monotonic()
         self._is_writing = True
-        await send({"type": "http.response.body", "body": data, "more_body": more})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._is_writing = False
 
+    async def write_all(
+        self, frames: Frames, fail: Callable[[AgentServerError], bytes]
+    ) -> AgentServerError | None:
+        """Write everything and the end; a failure on the way becomes the last frames, by `fail`.
 
-class CollectedAnswer:
-    """An ASGI answer that collects all events into one JSON body."""
+        The failure, or None where the answer was whole.
+        """
+        failure = None
+        try:
+            while data := await frames.read():
+                await self.write(data)
+        except AgentServerError as exc:
+            log_error(exc)
+            failure = exc
+        except Exception as exc:
+            log.exception("Stream failed", error_type=type(exc).__name__)
+            failure = AgentServerError(INTERNAL_ERROR, code="internal_error")
+        await self.end(b"" if failure is None else fail(failure))
+        return failure
 
-    def __init__(self, events: AsyncGenerator[Event, None], body: ChatCompletionBody) -> None:
-        self._events = events
-        self._body = body
+    async def end(self, last: bytes = b"") -> None:
+        """Write the last frames and end the answer."""
+        self._last_write = time.monotonic()
+        self._is_writing = True
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        self._is_writing = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer when the last event has come; do nothing more once the client has gone."""
-        await _first_of(self._answer(scope, receive, send), until_gone(receive))
+    def close(self) -> None:
+        """Stop looking after silences."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with contextlib.aclosing(self._events) as events:
-            async for event in events:
-                self._body.add(event)
-        await JsonResponse(self._body.body())(scope, receive, send)
+    def _begin_early(self) -> None:
+        self._timer = None
+        self._pinging = self._loop.create_task(self._begin_and_ping())
+
+    async def _begin_and_ping(self) -> None:
+        await self.begin()
+        await self._ping()
+
+    def _look(self) -> None:
+        silent = time.monotonic() - self._last_write
+        wait = self._keep_alive_seconds
+        if silent < wait:
+            wait -= silent
+        elif not self._is_writing:
+            self._pinging = self._loop.create_task(self._ping())
+        elif silent >= self._write_timeout_seconds:
+            log.warning("Client reads nothing, answer given up", code="client_stalled")
+            self._give_up()
+            return
+        self._timer = self._loop.call_later(wait, self._look)
+
+    async def _ping(self) -> None:
+        await self.write(self._keep_alive)
 
 
 class JsonResponse(Response):
@@ -156,20 +166,8 @@ class JsonResponse(Response):
         super().__init__(orjson.dumps(content), status, headers)
 
 
-async def until_gone(receive: Receive) -> None:
-    """Return when the client has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _first_of(*parts: Coroutine[None, None, None]) -> None:
-    """Run the parts side by side until one ends, end the others, and raise what the one raised."""
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+async def send_body(send: Send, body: bytes, headers: RawHeaders) -> None:
+    """Answer 200 with one body, whose type and further headers are given."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": 200, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

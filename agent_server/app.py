@@ -1,7 +1,8 @@
 """The application: the one place that knows every part."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import cast
 
 from starlette.applications import Starlette
@@ -13,15 +14,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from agent_server.access import Access
+from agent_server.accounts.accounts import Accounts
+from agent_server.accounts.configured import accounts_of
 from agent_server.agent_loop import AgentLimits, AgentLoop
+from agent_server.call_books import CallBooks
+from agent_server.doors.chat import CHAT, USE_CHAT
 from agent_server.error_responses import error_response, log_error
-from agent_server.gateway.configured import configured_providers
-from agent_server.gateway.names import ModelNames
+from agent_server.gateway.configured import configured_gateway
 from agent_server.guard import Gate, Guard
+from agent_server.hot_paths import HotPaths
 from agent_server.mcp_servers import mcp_servers
-from agent_server.provider_choice import choose_provider
+from agent_server.metrics import Metrics
+from agent_server.model_calls import ModelCalls, StreamTimes
 from agent_server.request_context import REQUEST_ID_HEADER, RequestContext
-from agent_server.routes import chat, discover, health, models, workflow_runs
+from agent_server.routes import discover, health, metrics, models, workflow_runs
+from agent_server.routes.model_call import ModelEndpoint
 from agent_server.services import Agent, Services
 from agent_server.settings import Settings
 from agent_server.toolbox import Toolbox, ToolboxLimits
@@ -33,6 +40,9 @@ from streaming.errors import AgentServerError, CallerError, MethodNotAllowedErro
 EXPOSED_HEADERS = (
     REQUEST_ID_HEADER,
     "retry-after",
+    "x-attempts",
+    "x-provider",
+    "x-route",
     "x-should-retry",
     "x-vercel-ai-data-stream",
     "x-vercel-ai-ui-message-stream",
@@ -48,15 +58,16 @@ ACCEPTED_HEADERS = (
     "x-workflow-detached",
     "x-workflow-progress",
 )
+# Which door is at which path.
+DOORS = {"/v1/chat/completions": CHAT, "/api/chat": USE_CHAT}
 ROUTES = (
-    Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
-    Route("/api/chat", chat.use_chat, methods=["POST"]),
     Route("/v1/models", models.list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", models.get_model, methods=["GET"]),
     Route("/v1/workflows/runs", workflow_runs.list_runs, methods=["GET"]),
     Route("/v1/workflows/runs/{run_id}", workflow_runs.get_run, methods=["GET"]),
     Route("/v1/workflows/runs/{run_id}/events", workflow_runs.run_events, methods=["GET"]),
     Route("/v1/workflows/runs/{run_id}/cancel", workflow_runs.cancel_run, methods=["POST"]),
+    Route("/metrics", metrics.metrics, methods=["GET"]),
     Route("/discover", discover.discover, methods=["GET"]),
     Route("/health", health.health, methods=["GET"]),
     Route("/health/ready", health.ready, methods=["GET"]),
@@ -71,12 +82,25 @@ def create_app(settings: Settings) -> Starlette:
         McpConfigError: the file of MCP servers cannot be used.
     """
     upstream = Upstream()
-    providers = configured_providers(settings, choose_provider(settings).provider, upstream)
     agent = _agent(settings) if settings.agent else None
+    gateway = configured_gateway(settings, upstream)
+    accounts = accounts_of(settings)
+    numbers = Metrics(version("agent-server"))
+    numbers.watch_breakers(gateway.breaker_states)
+    if (usage := accounts.usage) is not None:
+        numbers.watch_usage_rows(lambda: (usage.waiting, usage.lost))
+    calls = ModelCalls(
+        gateway,
+        agent,
+        CallBooks(accounts, numbers),
+        StreamTimes(settings.keep_alive_seconds, settings.stream_grace_seconds),
+    )
+    endpoints = _endpoints(calls)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
+            await accounts.start()
             if agent:
                 await agent.bridge.start()
             yield
@@ -85,17 +109,17 @@ def create_app(settings: Settings) -> Starlette:
                 await agent.loop.aclose()
                 await agent.toolbox.aclose()
                 await agent.bridge.stop()
-            await providers.aclose()
+            await accounts.stop()
+            await calls.gateway.providers.aclose()
             await upstream.aclose()
 
     app = Starlette(
-        routes=list(ROUTES),
-        middleware=_middleware(settings),
+        routes=[*(Route(path, to, methods=["POST"]) for path, to in endpoints.items()), *ROUTES],
+        middleware=_middleware(settings, accounts, endpoints),
         exception_handlers={HTTPException: _router_error, AgentServerError: _our_error},
         lifespan=lifespan,
     )
-    names = ModelNames(providers, default_model=settings.model, agent=settings.agent)
-    app.state.services = Services(settings, providers, names, agent)
+    app.state.services = Services(settings, calls, agent, accounts, numbers)
     return app
 
 
@@ -115,9 +139,15 @@ def _agent(settings: Settings) -> Agent:
     return Agent(AgentLoop(toolbox, limits=limits), toolbox, bridge)
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _endpoints(calls: ModelCalls) -> Mapping[str, ModelEndpoint]:
+    return {path: ModelEndpoint(door, calls) for path, door in DOORS.items()}
+
+
+def _middleware(
+    settings: Settings, accounts: Accounts, endpoints: Mapping[str, ModelEndpoint]
+) -> list[Middleware]:
     access = Access(
-        keys=settings.api_keys,
+        book=accounts.book,
         is_loopback=settings.is_loopback,
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
@@ -137,19 +167,21 @@ def _middleware(settings: Settings) -> list[Middleware]:
         max_concurrent_requests=settings.max_concurrent_requests,
     )
     # CORS stands around the guard, so that a page can also read what the guard refuses.
-    return [Middleware(RequestContext), Middleware(Gate, access=access), cors, guard]
+    gate = Middleware(Gate, access=access)
+    hot_paths = Middleware(HotPaths, endpoints=endpoints)
+    return [Middleware(RequestContext), gate, cors, guard, hot_paths]
 
 
-async def _our_error(_: Request, exc: Exception) -> Response:
+async def _our_error(request: Request, exc: Exception) -> Response:
     error = cast("AgentServerError", exc)
     log_error(error)
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def _router_error(request: Request, exc: Exception) -> Response:
     """What Starlette's router raises, in the shape of all errors."""
     raised = cast("HTTPException", exc)
-    response = error_response(_router_error_of(raised.status_code, request))
+    response = error_response(_router_error_of(raised.status_code, request), request.scope)
     response.headers.update(raised.headers or {})
     return response
 

@@ -53,10 +53,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            self._check(scope)
+            await self._check(scope)
         except AgentServerError as exc:
             log_error(exc)
-            await error_response(exc)(scope, receive, send)
+            await error_response(exc, scope)(scope, receive, send)
             return
         self._inside += 1
         try:
@@ -64,11 +64,14 @@ class Guard:
         finally:
             self._inside -= 1
 
-    def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
-            scope.setdefault("state", {})["caller"] = self._access.identify(headers, peer)
+            caller = self._access.identify(headers, peer)
+            scope.setdefault("state", {})["caller"] = (
+                await self._access.find(headers, peer) if caller is None else caller
+            )
             self._check_room()
         if scope["method"] == "POST":
             self._access.check_content_type(headers)

@@ -5,7 +5,9 @@ What this module promises, whatever a client does before the application is call
 - the head of a request is at most `MAX_HEAD_BYTES`, or the answer is a 431;
 - a head, and after it a body, comes within `receive_timeout_seconds`, or the answer is a 408;
 - what cannot be read is a 400, and all these answers have the envelope of every other error and an
-  `X-Request-Id`.
+  `X-Request-Id`;
+- whoever answers is told at once when the client has gone: `scope["extensions"]` has an entry
+  `CLIENT_GONE_EXTENSION` whose `watch` takes what shall be called then, or None.
 
 httptools bounds neither: one connection could take all memory with a header that never ends.
 Source: RFC 9110, section 15.5; RFC 6585, section 5.
@@ -13,12 +15,14 @@ Source: RFC 9110, section 15.5; RFC 6585, section 5.
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 
 import orjson
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from agent_server.client_watch import CLIENT_GONE_EXTENSION
 from agent_server.log_config import get_logger
 from streaming.errors import CallerError
 from streaming.openai_objects import error_object
@@ -34,6 +38,7 @@ class HttpProtocol(HttpToolsProtocol):
     receive_timeout_seconds = 60.0
 
     _deadline: asyncio.TimerHandle | None = None
+    _on_gone: Callable[[], None] | None = None
     _is_in_body = False
     _head_bytes = 0
 
@@ -46,6 +51,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._received()
         super().connection_lost(exc)
+        if self._on_gone is not None:
+            self._on_gone()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -68,6 +75,7 @@ class HttpProtocol(HttpToolsProtocol):
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             # The parser makes an error of its own of it, which `send_400_response` answers.
             raise _too_large()
+        self.scope["extensions"] = {CLIENT_GONE_EXTENSION: {"watch": self._watch_client}}
         super().on_headers_complete()
         self._is_in_body = True
         self._received()
@@ -87,6 +95,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _too_large())
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, CallerError(msg, code="invalid_http"))
+
+    def _watch_client(self, on_gone: Callable[[], None] | None) -> None:
+        self._on_gone = on_gone
+        if on_gone is not None and self.transport.is_closing():
+            self.loop.call_soon(on_gone)
 
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(self.receive_timeout_seconds, self._give_up)

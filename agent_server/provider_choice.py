@@ -8,7 +8,8 @@ from pydantic import SecretStr
 
 from agent_server.settings import Settings, variable_of
 from providers import base_urls
-from providers.registry import ProviderConfigError, ProviderRow, provider_row
+from providers.registry import ProviderConfigError, provider_row
+from providers.rows import ProviderRow
 
 # What `auto` looks for, in this order, before Ollama and `offline`.
 KEYED_PROVIDERS = ("anthropic", "openai", "together", "groq")

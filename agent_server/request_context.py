@@ -59,7 +59,7 @@ class RequestContext:
                 log_error(error)
             else:
                 log.exception("Request failed", error_type=type(exc).__name__)
-            await error_response(error)(scope, receive, send_with_id)
+            await error_response(error, scope)(scope, receive, send_with_id)
         finally:
             elapsed = (time.perf_counter() - began) * 1000
             log.info(
@@ -68,6 +68,7 @@ class RequestContext:
                 path=scope["path"],
                 status=status,
                 duration_ms=round(elapsed, 1),
+                **scope["state"].get("log_fields", {}),
             )
 
 

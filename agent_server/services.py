@@ -1,16 +1,22 @@
 """What the routes share: made once by `create_app`, read from the request."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from agent_server.access import Caller
+from agent_server.accounts.accounts import Accounts
 from agent_server.agent_loop import AgentLoop
 from agent_server.gateway.names import ModelNames
 from agent_server.gateway.providers import ProviderPool
+from agent_server.metrics import Metrics
 from agent_server.settings import Settings
 from agent_server.toolbox import Toolbox
 from mcp_bridge.bridge import Bridge
+
+if TYPE_CHECKING:
+    from agent_server.model_calls import ModelCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +33,20 @@ class Services:
     """The parts of one server. `agent` is None where it is off."""
 
     settings: Settings
-    providers: ProviderPool
-    names: ModelNames
+    calls: "ModelCalls"
     agent: Agent | None
+    accounts: Accounts
+    metrics: Metrics
+
+    @property
+    def providers(self) -> ProviderPool:
+        """The providers as they are configured now."""
+        return self.calls.gateway.providers
+
+    @property
+    def names(self) -> ModelNames:
+        """What names mean now."""
+        return self.calls.gateway.names
 
 
 def services_of(request: Request) -> Services:

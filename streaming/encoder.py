@@ -53,3 +53,26 @@ class Encoder(Protocol):
     def close(self) -> bytes:
         """The frames that end a stream in which `Finished` was encoded."""
         ...
+
+
+class EncoderClass(Protocol):
+    """Makes the encoder of one answer; what a head needs is known before."""
+
+    @property
+    def content_type(self) -> str:
+        """The content type of the stream."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The further headers of the stream."""
+        ...
+
+    @property
+    def keep_alive(self) -> bytes:
+        """The frames for a silence."""
+        ...
+
+    def __call__(self, head: StreamHead) -> Encoder:
+        """The encoder."""
+        ...

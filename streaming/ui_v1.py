@@ -39,15 +39,16 @@ from streaming.vercel_data import AI_SDK_FINISH_REASON, arguments_object
 
 # Under this key of `providerMetadata` useChat keeps what a block of thinking needs to go back.
 METADATA_KEY = "agent_server"
+UI_HEADERS: Mapping[str, str] = MappingProxyType(
+    {**STREAM_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
+)
 
 
 class UIV1Encoder:
     """`ui-v1`: one text, reasoning, tool or data part after the other, each closed by its end."""
 
     content_type = SSE_CONTENT_TYPE
-    headers: Mapping[str, str] = MappingProxyType(
-        {**STREAM_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
-    )
+    headers = UI_HEADERS
     keep_alive = b": ping\n\n"
 
     def __init__(self, head: StreamHead) -> None:

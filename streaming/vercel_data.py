@@ -43,6 +43,9 @@ AI_SDK_FINISH_REASON: Mapping[FinishReason, str] = MappingProxyType(
         "content_filter": "content-filter",
     }
 )
+DATA_HEADERS: Mapping[str, str] = MappingProxyType(
+    {**STREAM_HEADERS, "x-vercel-ai-data-stream": "v1"}
+)
 
 
 class VercelEncoder:
@@ -52,9 +55,7 @@ class VercelEncoder:
     """
 
     content_type = "text/plain; charset=utf-8"
-    headers: Mapping[str, str] = MappingProxyType(
-        {**STREAM_HEADERS, "x-vercel-ai-data-stream": "v1"}
-    )
+    headers = DATA_HEADERS
     keep_alive = b"\n"
     writes_progress_text = True
     writes_usage = False

@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from agent_server.app import create_app
+from agent_server.http_protocol import HttpProtocol
 from agent_server.process import bind, url_of
 from agent_server.settings import Settings
 
@@ -18,7 +19,7 @@ async def serving(data_dir: Path, **settings: Any) -> AsyncIterator[str]:
     """The URL of a server with these settings; without the agent unless they say otherwise."""
     given = {"agent": False, "provider": "offline", "data_dir": data_dir, **settings}
     config = uvicorn.Config(
-        create_app(Settings(**given)), http="httptools", log_config=None, lifespan="on"
+        create_app(Settings(**given)), http=HttpProtocol, log_config=None, lifespan="on"
     )
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)

@@ -1,19 +1,55 @@
-"""The providers that the settings configure, as a pool."""
+"""The gateway that the settings configure: its providers, its names, its ways to fail over."""
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 
+from agent_server.gateway.budgets import Budgets
+from agent_server.gateway.failover import Failover
+from agent_server.gateway.gateway import Gateway
+from agent_server.gateway.names import ModelNames
 from agent_server.gateway.providers import ProviderPool
+from agent_server.provider_choice import choose_provider
 from agent_server.settings import Settings
+from providers.base import Provider
 from providers.registry import (
     ProviderConfig,
     create_provider,
     provider_names,
     provider_row,
 )
-from providers.upstream import RetryPolicy, Timeouts, Upstream
+from providers.upstream import RetryPolicy, Upstream
 
 # What needs no key is there whenever it is named; Ollama only where somebody said that it runs.
 ALWAYS = frozenset({"offline"})
+
+
+def configured_gateway(settings: Settings, upstream: Upstream) -> Gateway:
+    """The gateway of these settings.
+
+    Raises:
+        ProviderChoiceError: the default provider is unknown, or lacks what it needs.
+        ProviderConfigError: the default provider cannot be made from its settings.
+    """
+    budgets = settings_budgets(settings)
+    providers = configured_providers(settings, choose_provider(settings).provider, upstream)
+    names = ModelNames(
+        providers,
+        default_model=settings.model,
+        agent=settings.agent,
+        budgets=budgets,
+        retry=RetryPolicy(limit=settings.max_retries),
+    )
+    return Gateway(providers, names, Failover())
+
+
+def settings_budgets(settings: Settings) -> Budgets:
+    """The bounds of every call for which nothing else is configured."""
+    return Budgets(
+        connect_seconds=settings.connect_timeout_seconds,
+        first_byte_seconds=settings.first_byte_timeout_seconds,
+        idle_seconds=settings.idle_timeout_seconds,
+        total_seconds=settings.total_timeout_seconds,
+    )
 
 
 def configured_providers(settings: Settings, default: str, upstream: Upstream) -> ProviderPool:
@@ -24,14 +60,23 @@ def configured_providers(settings: Settings, default: str, upstream: Upstream) -
     """
     configs = {name: _config(settings, name, default) for name in provider_names()}
     factories = {
-        name: partial(create_provider, name, config, upstream)
+        name: _factory(name, config, upstream)
         for name, config in configs.items()
         if name == default or _is_configured(settings, name, config)
     }
     mends = {name: _mend(name) for name in configs}
-    pool = ProviderPool(factories, default=default, mends=mends)
+    pool = ProviderPool(factories, default=default, mends=mends, budgets=settings_budgets(settings))
     pool.get(default)
     return pool
+
+
+def _factory(
+    name: str, config: ProviderConfig, upstream: Upstream
+) -> Callable[[Budgets], Provider]:
+    def make(budgets: Budgets) -> Provider:
+        return create_provider(name, replace(config, timeouts=budgets.timeouts()), upstream)
+
+    return make
 
 
 def _config(settings: Settings, name: str, default: str) -> ProviderConfig:
@@ -46,13 +91,8 @@ def _config(settings: Settings, name: str, default: str) -> ProviderConfig:
         api_key=secret.get_secret_value() if secret else None,
         base_url=(settings.base_url if is_default else None) or own_url,
         default_model=settings.model if is_default else None,
-        timeouts=Timeouts(
-            connect_seconds=settings.connect_timeout_seconds,
-            first_byte_seconds=settings.first_byte_timeout_seconds,
-            idle_seconds=settings.idle_timeout_seconds,
-            total_seconds=settings.total_timeout_seconds,
-        ),
-        retry=RetryPolicy(limit=settings.max_retries),
+        # Repeats are the failover's, which knows the other routes.
+        retry=RetryPolicy(limit=0),
     )
 
 

@@ -1,31 +1,63 @@
-"""Which provider and model answer for the name that a client gave."""
+"""Which routes answer for the name that a client gave."""
 
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from agent_server.gateway.budgets import Budgets
 from agent_server.gateway.providers import ProviderPool
-from providers.base import Provider
+from agent_server.gateway.routes import Route, RoutePlan
+from providers.retry import RetryPolicy
 from streaming.errors import NotFoundError
 
-AGENT_MODEL = "kubiya-workflow-agent"
-AGENT_NAMES = (AGENT_MODEL, "workflow-agent")
+AGENT_MODEL: Final = "kubiya-workflow-agent"
+AGENT_NAMES: Final = (AGENT_MODEL, "workflow-agent")
+# Plans are made once for a model that clients name, and forgotten when too many were named.
+MOST_PLANS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who answers. `is_agent` tells that the workflow agent does, with this provider's model."""
+    """Who answers. `is_agent` tells that the workflow agent does, with a model of this plan."""
 
-    provider: Provider
-    model: str
+    plan: RoutePlan
     is_agent: bool
+
+    @property
+    def model(self) -> str:
+        """The model of the plan's first route, which names an answer where nobody named one."""
+        return self.plan.routes[0].model
 
 
 class ModelNames:
-    """Resolves names in the order of the design: the agent, `provider/model`, any other id."""
+    """Resolves names in the order of the design.
 
-    def __init__(self, providers: ProviderPool, *, default_model: str | None, agent: bool) -> None:
+    Configured names, the agent, `provider/model`, and any other id, which goes to the default
+    provider. `budgets` and `retry` are those of routes that no configuration names.
+    """
+
+    def __init__(
+        self,
+        providers: ProviderPool,
+        *,
+        default_model: str | None,
+        agent: bool,
+        plans: Mapping[str, RoutePlan] | None = None,
+        budgets: Budgets | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
         self._providers = providers
         self._default_model = default_model
         self._agent = agent
+        self._plans = plans or {}
+        self._budgets = budgets or Budgets()
+        self._retry = retry or RetryPolicy()
+        self._direct: OrderedDict[tuple[str, str], RoutePlan] = OrderedDict()
+
+    def configured(self) -> Iterable[str]:
+        """The names that the configuration gives."""
+        return self._plans.keys()
 
     def resolve(self, name: str | None) -> Target:
         """The target of a name; an absent name is the agent, where there is one.
@@ -35,22 +67,38 @@ class ModelNames:
             InvalidRequestError: the provider is known, but not configured.
         """
         if name is None:
-            return self._upstream(None, is_agent=self._agent)
+            return Target(self._plan(None), is_agent=self._agent)
+        if plan := self._plans.get(name):
+            return Target(plan, is_agent=False)
         head, _, tail = name.partition(":")
-        if head in AGENT_NAMES:
-            if not self._agent:
-                raise NotFoundError(
-                    f"The model '{name}' is not served: the agent is off. Start the server with "
-                    "AGENT_SERVER_AGENT=true.",
-                    code="model_not_found",
-                    param="model",
-                )
-            return self._upstream(tail or None, is_agent=True)
-        return self._upstream(name, is_agent=False)
+        if head not in AGENT_NAMES:
+            return Target(self._plan(name), is_agent=False)
+        if not self._agent:
+            raise NotFoundError(
+                f"The model '{name[:200]}' is not served: the agent is off. Start the server "
+                "without --no-agent (AGENT_SERVER_AGENT=true).",
+                code="model_not_found",
+                param="model",
+            )
+        plan = self._plans.get(tail) if tail else None
+        return Target(plan or self._plan(tail or None), is_agent=True)
 
-    def _upstream(self, name: str | None, *, is_agent: bool) -> Target:
+    def _plan(self, name: str | None) -> RoutePlan:
         head, slash, tail = (name or "").partition("/")
         if slash and tail and self._providers.knows(head):
-            return Target(self._providers.get(head), tail, is_agent)
+            return self._direct_plan(head, tail)
         provider = self._providers.default
-        return Target(provider, name or self._default_model or provider.default_model, is_agent)
+        model = name or self._default_model or provider.default_model
+        return self._direct_plan(provider.name, model)
+
+    def _direct_plan(self, provider: str, model: str) -> RoutePlan:
+        plan = self._direct.get((provider, model))
+        if plan is None:
+            # Raises here, before anything is remembered, for a provider without a key.
+            self._providers.get(provider, self._budgets)
+            route = Route(provider, model, budgets=self._budgets)
+            plan = RoutePlan(route.route_id, (route,), retry=self._retry, budgets=self._budgets)
+            self._direct[provider, model] = plan
+            if len(self._direct) > MOST_PLANS:
+                self._direct.popitem(last=False)
+        return plan

@@ -2,32 +2,38 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Final
 
-from agent_server.gateway.logged_provider import LoggedProvider
+from agent_server.gateway.budgets import Budgets
 from agent_server.log_config import get_logger
 from providers.base import ModelInfo, Provider
 from streaming.errors import AgentServerError, InvalidRequestError
 
-MODELS_FRESH_SECONDS = 300.0
-MODELS_TIMEOUT_SECONDS = 5.0
+MODELS_FRESH_SECONDS: Final = 300.0
+MODELS_TIMEOUT_SECONDS: Final = 5.0
 
 log = get_logger()
 
 
 class ProviderPool:
-    """Providers by name: `factories` of the configured ones, `mends` says how to get the others."""
+    """Providers by name and budgets.
+
+    `factories` make the configured ones with given bounds, `mends` says how to get the others.
+    """
 
     def __init__(
         self,
-        factories: Mapping[str, Callable[[], Provider]],
+        factories: Mapping[str, Callable[[Budgets], Provider]],
         *,
         default: str,
         mends: Mapping[str, str],
+        budgets: Budgets | None = None,
     ) -> None:
         self._factories = factories
         self._default = default
         self._mends = mends
-        self._made: dict[str, Provider] = {}
+        self._budgets = budgets or Budgets()
+        self._made: dict[tuple[str, Budgets], Provider] = {}
         self._listings: dict[str, tuple[float, list[ModelInfo]]] = {}
 
     @property
@@ -39,21 +45,23 @@ class ProviderPool:
         """Whether the name is a provider's, configured or not."""
         return name in self._mends or name in self._factories
 
-    def get(self, name: str) -> Provider:
-        """The provider of a name.
+    def get(self, name: str, budgets: Budgets | None = None) -> Provider:
+        """The provider of a name, its waits bounded by the budgets, or by those of the settings.
 
         Raises:
             InvalidRequestError: the provider is known, but this server has no key for it.
         """
-        if name not in self._made:
+        key = (name, budgets or self._budgets)
+        made = self._made.get(key)
+        if made is None:
             if name not in self._factories:
                 raise InvalidRequestError(
                     f"The provider '{name}' is not configured on this server: {self._mends[name]}.",
                     code="provider_not_configured",
                     param="model",
                 )
-            self._made[name] = LoggedProvider(self._factories[name]())
-        return self._made[name]
+            made = self._made[key] = self._factories[name](key[1])
+        return made
 
     async def models(self) -> dict[str, list[ModelInfo]]:
         """What each configured provider lists; one that does not answer lists nothing for now."""

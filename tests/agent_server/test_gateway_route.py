@@ -109,7 +109,7 @@ async def test_usage_comes_in_one_last_chunk_only_if_it_was_asked_for(tmp_path: 
     assert asked[-1].usage.total_tokens == 5
     assert all(c.usage is None for c in asked[:-1])
     assert all(c.choices for c in unasked)
-    assert unasked[-1].usage is not None
+    assert all(c.usage is None for c in unasked)
 
 
 async def test_unknown_fields_are_passed_on(tmp_path: Path) -> None:
@@ -171,8 +171,6 @@ async def test_a_silent_upstream_gets_keep_alives_to_the_client(tmp_path: Path) 
             async with web.post(f"{url}/v1/chat/completions", json=body) as answer:
                 assert answer.status == 200
                 lines = answer.content
-                opening = await asyncio.wait_for(lines.readuntil(b"\n\n"), 10)
-                assert b'"role":"assistant"' in opening
                 for _ in range(2):
                     assert await asyncio.wait_for(lines.readuntil(b"\n\n"), 10) == b": ping\n\n"
 
@@ -227,11 +225,14 @@ async def test_models_are_listed_even_if_an_upstream_does_not_answer(tmp_path: P
 async def test_every_call_of_a_provider_is_a_log_line_with_its_tokens(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as lines:
         async with calling(tmp_path, Scripted(pieces=STREAM, headers=SSE)) as (sdk, _):
-            await sdk.chat.completions.create(model="gpt-real", messages=HELLO)
+            stream = await sdk.chat.completions.create(
+                model="gpt-real", messages=HELLO, stream=True
+            )
+            assert [chunk async for chunk in stream]
         async with calling(tmp_path, Scripted(500)) as (sdk, _):
             with pytest.raises(openai.InternalServerError):
                 await sdk.chat.completions.create(model="gpt-real", messages=HELLO)
-    done, failed = (line for line in lines if line["event"] == "Provider called")
-    assert (done["provider"], done["model"], done["outcome"]) == ("openai", "gpt-real", "stop")
+    done, failed = (line for line in lines if line["event"] == "Request answered")
+    assert (done["provider"], done["model"], done["outcome"]) == ("openai", "gpt-real", "ok")
     assert (done["prompt_tokens"], done["completion_tokens"]) == (3, 2)
     assert failed["outcome"].endswith("Error")

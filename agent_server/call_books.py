@@ -1,0 +1,185 @@
+"""Keeps the books of calls: room is reserved before one, and what it used is written after it.
+
+What this module promises: whatever became of a call, its reservation is settled, its row is
+written and it is counted, once; none of that waits or fails.
+"""
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from agent_server.accounts.accounts import Accounts
+from agent_server.accounts.estimate import prompt_tokens
+from agent_server.accounts.limits import Admission
+from agent_server.accounts.usage import UsageRow
+from agent_server.error_responses import status_of
+from agent_server.gateway.call import Charge, ModelCall
+from agent_server.gateway.names import Target
+from agent_server.metrics import Metrics, Outcome
+from streaming.errors import AgentServerError, RateLimitError, UpstreamError
+from streaming.events import Usage
+
+OK: Final = 200
+CLIENT_CLOSED: Final = 499
+# About what a frame of a stream takes, where an upstream left without telling what it used.
+BYTES_PER_TOKEN: Final = 200
+
+
+class CallBooks:
+    """The books of one server."""
+
+    def __init__(self, accounts: Accounts, metrics: Metrics) -> None:
+        self.accounts = accounts
+        self._metrics = metrics
+
+    async def open(self, call: ModelCall, target: Target) -> Admission:
+        """Reserve what a call may use.
+
+        Raises:
+            PermissionDeniedError: the caller's key may not name the model.
+            RateLimitError: a limit of the key has no room.
+        """
+        self._metrics.request_began(call.door.name)
+        plan = target.plan
+        return await self.accounts.admit(
+            call.caller.key,
+            model=call.model or plan.name,
+            targets=[(route.provider, route.model) for route in plan.all_routes()],
+            body=call.raw,
+            max_output_tokens=_max_output_tokens(call),
+        )
+
+    def close(self, call: ModelCall, admission: Admission | None) -> None:
+        """Settle a call that has ended, however it did."""
+        charges = _charges(call)
+        usage = sum((used for _, _, used in charges), Usage())
+        cost = self._cost(charges)
+        outcome = _outcome(call)
+        duration = time.perf_counter() - call.began
+        trail = call.trail
+        route = trail.route
+        provider, model = (route.provider, route.model) if route else ("", call.model or "")
+        first = trail.first_content_seconds
+        row = UsageRow(
+            key_id=call.caller.key.key_id if call.caller.key else "",
+            door=call.door.name,
+            provider=provider,
+            model=model,
+            outcome=outcome,
+            status=_status(call),
+            usage=usage,
+            cost_nano_usd=cost,
+            duration_ms=round(duration * 1000),
+            first_token_ms=None if first is None else round(first * 1000),
+            attempts=trail.attempts,
+            request_id=call.request_id,
+        )
+        if admission is None:
+            self.accounts.record(row)
+        else:
+            self.accounts.finish(admission, row)
+        self._count(call, row, duration)
+        call.log_fields.update(
+            door=row.door,
+            model=model,
+            provider=provider,
+            outcome=outcome if call.failure is None else type(call.failure).__name__,
+            attempts=trail.attempts,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+
+    def _count(self, call: ModelCall, row: UsageRow, duration: float) -> None:
+        metrics, trail = self._metrics, call.trail
+        outcome: Outcome = _outcome(call)
+        metrics.request_ended(
+            row.door,
+            row.model,
+            row.provider,
+            outcome,
+            duration,
+            trail.first_content_seconds,
+            row.usage,
+            row.cost_nano_usd,
+        )
+        if outcome == "aborted":
+            metrics.client_gone(row.door)
+        elif outcome == "truncated":
+            metrics.upstream_truncated(row.provider)
+        elif outcome == "rejected" and call.failure is not None:
+            metrics.limit_rejected(getattr(call.failure, "param", None) or "requests")
+        if trail.failures or trail.retries:
+            self._count_trail(call)
+        if trail.first_content_seconds is not None:
+            metrics.upstream_attempt(row.provider, "ok")
+
+    def _count_trail(self, call: ModelCall) -> None:
+        """Count the failed attempts, and what followed each of them."""
+        trail = call.trail
+        tried = [(failure.route_id, failure.provider) for failure in trail.failures]
+        for failure in trail.failures:
+            self._metrics.upstream_attempt(failure.provider, failure.code or failure.error_type)
+        if trail.first_content_seconds is not None and trail.route is not None:
+            tried.append((trail.route.route_id, trail.route.provider))
+        for before, after in pairwise(tried):
+            if before[0] == after[0]:
+                self._metrics.retry(after[1])
+            else:
+                self._metrics.fallback(before[1], after[1])
+
+    def _cost(self, charges: Sequence[Charge]) -> int | None:
+        costs = [self.accounts.cost(*charge) for charge in charges]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+
+def _charges(call: ModelCall) -> Sequence[Charge]:
+    """What to pay for: as told by who answered, and where nobody told, as far as was seen."""
+    if call.charges:
+        return call.charges
+    route, answer = call.trail.route, call.answer
+    if route is None or answer is None:
+        return ()
+    usage = answer.usage
+    if usage is None and not isinstance(call.failure, AgentServerError):
+        # The client left, or the upstream does not count: the prompt was read, and some was said.
+        prompt, said = prompt_tokens(call.raw), call.bytes_out // BYTES_PER_TOKEN
+        usage = Usage(prompt, said, prompt + said)
+    return () if usage is None else ((route.provider, route.model, usage),)
+
+
+def _outcome(call: ModelCall) -> Outcome:
+    failure = call.failure
+    if failure is None:
+        return "ok"
+    if isinstance(failure, RateLimitError):
+        return "rejected"
+    if not isinstance(failure, AgentServerError):
+        return "aborted"
+    is_cut = isinstance(failure, UpstreamError) and call.answer is not None
+    return "truncated" if is_cut else "error"
+
+
+def _status(call: ModelCall) -> int:
+    """The HTTP status, or what would have been it where the answer had begun."""
+    if call.failure is None:
+        return OK
+    if isinstance(call.failure, AgentServerError):
+        return status_of(call.failure)
+    return CLIENT_CLOSED
+
+
+def _max_output_tokens(call: ModelCall) -> int | None:
+    """The most tokens that all choices of the answer may have, None where nothing says."""
+    body = call.body
+    for name in _LENGTH_FIELDS:
+        length = body.get(name)
+        if isinstance(length, int) and length > 0:
+            choices = body.get("n")
+            return length * choices if isinstance(choices, int) and choices > 1 else length
+    return 0 if call.door.read is None else None
+
+
+# Of chat, of messages and older chat, of responses.
+_LENGTH_FIELDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")

@@ -1,0 +1,48 @@
+"""What a door is: a format of requests and answers, as data and pure functions."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent_server.gateway.translate import AnswerBody
+from agent_server.stream_formats import StreamChoice
+from providers.chat_request import ChatRequest
+from providers.relay.request import WireFormat
+from streaming.encoder import EncoderClass, StreamHead
+from streaming.events import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One format in which clients ask.
+
+    `choose` tells how to answer a path with these headers and this body; `read` gives the body as
+    providers take it (None: it can only be relayed); `formats` are the stream formats by name;
+    `make_body` collects a JSON answer. An upstream that speaks `wire` can be relayed where
+    `may_relay` says so.
+    """
+
+    name: str
+    wire: WireFormat
+    id_prefix: str
+    choose: Callable[[str, Mapping[str, str], JsonObject], StreamChoice]
+    read: Callable[[JsonObject], ChatRequest] | None
+    formats: Mapping[str, EncoderClass]
+    make_body: Callable[[StreamHead], AnswerBody]
+    may_relay: Callable[[StreamChoice, JsonObject], bool]
+
+    def head(self, model: str, choice: StreamChoice, response_id: str | None = None) -> StreamHead:
+        """The head of an answer of this door, with a new id unless one is given."""
+        return StreamHead(
+            response_id=response_id or self.new_id(),
+            model=model,
+            created=int(time.time()),
+            include_usage=choice.include_usage,
+            progress_text=choice.progress_text,
+            continues_message=choice.continues_message,
+        )
+
+    def new_id(self) -> str:
+        """An id for an answer."""
+        return f"{self.id_prefix}{uuid.uuid4().hex}"

@@ -1,0 +1,217 @@
+"""Answers calls to models, whichever door took them: opens the answer and writes it.
+
+What this module promises: an answer that fails before its first byte raises, to become an HTTP
+error; one that fails later ends with the format's error frame; whatever gives an answer is ended
+with it, and the books of the call are closed, in every case.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from starlette.types import Send
+
+from agent_server.accounts.limits import Admission
+from agent_server.answers import RawHeaders, StreamWriter, send_body
+from agent_server.call_books import CallBooks
+from agent_server.error_responses import log_error
+from agent_server.gateway.call import ModelCall, OpenAnswer
+from agent_server.gateway.gateway import Gateway
+from agent_server.gateway.names import AGENT_MODEL, Target
+from agent_server.gateway.translate import TranslatedBody, TranslatedStream
+from agent_server.log_config import get_logger
+from agent_server.services import Agent
+from agent_server.toolbox import AgentCaller
+from providers.chat_request import ChatRequest
+from streaming.encoder import EncoderClass, StreamHead
+from streaming.errors import AgentServerError, BridgeUnavailableError
+
+# How long a request waits for a backend that is just starting.
+BACKEND_WAIT_SECONDS: Final = 20.0
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTimes:
+    """Seconds: silence until a keep-alive, and how long a status is held back for an upstream."""
+
+    keep_alive_seconds: float = 10.0
+    grace_seconds: float = 10.0
+
+
+class ModelCalls:
+    """All doors' way to an answer: the gateway's routes, or the workflow agent."""
+
+    def __init__(
+        self, gateway: Gateway, agent: Agent | None, books: CallBooks, times: StreamTimes
+    ) -> None:
+        self.gateway = gateway
+        self._agent = agent
+        self._books = books
+        self._times = times
+
+    async def answer(self, call: ModelCall, send: Send, give_up: Callable[[], None]) -> None:
+        """Answer a call; `give_up` ends the work for a client that reads nothing.
+
+        Raises:
+            AgentServerError: the call failed before anything was written.
+        """
+        admission: Admission | None = None
+        try:
+            target = self.gateway.names.resolve(call.model)
+            admission = await self._books.open(call, target)
+            if call.choice.format is None:
+                await self._answer_json(call, target, admission, send)
+            else:
+                await self._answer_stream(call, target, admission, send, give_up)
+        except BaseException as exc:
+            call.failure = exc
+            raise
+        finally:
+            call.trail.close(call.failure)
+            self._books.close(call, admission)
+
+    async def open(self, call: ModelCall, target: Target) -> OpenAnswer:
+        """The answer to a call, once it has content; raises `AgentServerError` instead of one."""
+        if target.is_agent and self._agent is not None:
+            call.answer = await self._open_agent(call, target, self._agent)
+        else:
+            call.answer = await self.gateway.open(call, target.plan)
+        return call.answer
+
+    async def _answer_json(
+        self, call: ModelCall, target: Target, admission: Admission, send: Send
+    ) -> None:
+        answer = await self.open(call, target)
+        try:
+            body = await answer.read()
+        finally:
+            await answer.aclose()
+        call.bytes_out = len(body)
+        await send_body(send, body, [_JSON, *_call_headers(call, admission)])
+
+    async def _answer_stream(
+        self,
+        call: ModelCall,
+        target: Target,
+        admission: Admission,
+        send: Send,
+        give_up: Callable[[], None],
+    ) -> None:
+        encoder_class = call.door.formats[call.choice.format or ""]
+        writer = StreamWriter(
+            send,
+            _stream_headers(encoder_class),
+            keep_alive=encoder_class.keep_alive,
+            keep_alive_seconds=self._times.keep_alive_seconds,
+            give_up=give_up,
+        )
+        try:
+            if not target.is_agent:
+                writer.hold(self._times.grace_seconds)
+            try:
+                answer = await self.open(call, target)
+            except AgentServerError as exc:
+                if not writer.is_begun:
+                    raise
+                log_error(exc)
+                call.failure = exc
+                encoder = encoder_class(_head(call, target))
+                await writer.end(encoder.open() + encoder.fail(exc))
+                return
+            try:
+                await writer.begin(_call_headers(call, admission))
+                call.failure = await writer.write_all(
+                    answer, lambda error: _failed(answer, error, call, target)
+                )
+            finally:
+                await answer.aclose()
+        finally:
+            writer.close()
+            call.bytes_out = writer.bytes_written
+
+    async def _open_agent(self, call: ModelCall, target: Target, agent: Agent) -> OpenAnswer:
+        chat = replace(call.chat, model=target.model, stream=call.is_stream)
+        _log_request(call, chat)
+        await _wait_for_backend(agent)
+        head = _head(call, target)
+        events = agent.loop.run(
+            chat,
+            provider=self.gateway.provider(target.plan, call.charges),
+            caller=AgentCaller(
+                owner=call.caller.owner,
+                may_not_execute=call.caller.refusal or "",
+                detached=call.choice.detached,
+            ),
+            response_id=head.response_id,
+            model=head.model,
+        )
+        if call.choice.format is None:
+            body = TranslatedBody(events, lambda _: call.door.make_body(head))
+            await body.prove()
+            return body
+        make_encoder = call.door.formats[call.choice.format]
+        stream = TranslatedStream(events, lambda _: make_encoder(head))
+        stream.open()
+        return stream
+
+
+def _head(call: ModelCall, target: Target) -> StreamHead:
+    """What an answer is called that no upstream has named."""
+    model = call.model or (AGENT_MODEL if target.is_agent else target.model)
+    return call.door.head(model, call.choice)
+
+
+def _failed(answer: OpenAnswer, error: AgentServerError, call: ModelCall, target: Target) -> bytes:
+    """The last frames of a stream that fails in the middle."""
+    if isinstance(answer, TranslatedStream):
+        return answer.fail(error)
+    return call.door.formats[call.choice.format or ""](_head(call, target)).fail(error)
+
+
+def _stream_headers(encoder_class: EncoderClass) -> RawHeaders:
+    headers = {
+        "content-type": encoder_class.content_type,
+        "cache-control": "no-cache, no-transform",
+        "x-accel-buffering": "no",
+        **encoder_class.headers,
+    }
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def _call_headers(call: ModelCall, admission: Admission) -> RawHeaders:
+    """Who answered, after how many tries, and what is left of the key's limits."""
+    limits = [(name.encode(), value.encode()) for name, value in admission.headers().items()]
+    route = call.trail.route
+    if route is None:
+        return limits
+    return (
+        *limits,
+        (b"x-provider", route.provider.encode("latin-1", "replace")),
+        (b"x-route", route.route_id.encode("latin-1", "replace")),
+        (b"x-attempts", b"%d" % call.trail.attempts),
+    )
+
+
+def _log_request(call: ModelCall, chat: ChatRequest) -> None:
+    texts = [message.text for message in chat.messages]
+    log.info(
+        "Processing request with %s format: %d messages, %d characters",
+        (call.choice.format or "json").removeprefix("openai-"),
+        len(texts),
+        sum(map(len, texts)),
+    )
+    log.debug("Request text", newest=texts[-1])
+
+
+async def _wait_for_backend(agent: Agent) -> None:
+    if not await agent.bridge.wait_ready(BACKEND_WAIT_SECONDS):
+        raise BridgeUnavailableError(
+            "The workflow backend is not ready. GET /health/ready says what is missing.",
+            is_retryable=True,
+            retry_after_seconds=5,
+        )
+
+
+_JSON: Final = (b"content-type", b"application/json")

@@ -1,0 +1,97 @@
+"""A door as an ASGI endpoint: reads the request, and has it answered while the client is there."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from agent_server.client_watch import ClientWatch
+from agent_server.doors.door import Door
+from agent_server.gateway.call import ModelCall
+from agent_server.model_calls import ModelCalls
+from agent_server.requests.fields import kind
+from agent_server.requests.json_body import read_json_object
+from streaming.errors import InvalidRequestError
+from streaming.events import JsonObject
+
+# What goes on to an upstream of the same format.
+FORWARDED_HEADERS: Final = (
+    "anthropic-beta",
+    "anthropic-version",
+    "idempotency-key",
+    "openai-beta",
+    "traceparent",
+    "tracestate",
+)
+
+
+class ModelEndpoint:
+    """One door at one path."""
+
+    def __init__(self, door: Door, calls: ModelCalls) -> None:
+        self._door = door
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; raises what the door and its models raise."""
+        caller = scope["state"]["caller"]
+        caller.require("chat")
+        raw = await read_body(receive)
+        body = read_json_object(raw)
+        headers = headers_of(scope)
+        call = ModelCall(
+            door=self._door,
+            caller=caller,
+            raw=raw,
+            body=body,
+            choice=self._door.choose(scope["path"], headers, body),
+            model=read_model(body),
+            request_id=scope["state"].get("request_id", ""),
+            forwarded=forwarded_headers(headers),
+        )
+        scope["state"]["log_fields"] = call.log_fields
+        async with ClientWatch(scope, receive) as watch:
+            await self._calls.answer(call, send, watch.end)
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body; raises `ClientDisconnect` where the client left before its end."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return body
+    pieces = [body]
+    while message["type"] == "http.request" and message.get("more_body"):
+        message = await receive()
+        pieces.append(message.get("body", b""))
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    return b"".join(pieces)
+
+
+def headers_of(scope: Scope) -> Mapping[str, str]:
+    """The headers by their names in lower case; of one that came twice the last counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of the client's headers that go on to an upstream."""
+    return {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
+
+
+def read_model(body: JsonObject) -> str | None:
+    """The name of the model that a body asks for, None where it names none.
+
+    Raises:
+        InvalidRequestError: it is no text, or empty.
+    """
+    model = body.get("model")
+    if model is None:
+        return None
+    if not isinstance(model, str) or not model:
+        what = "empty" if model == "" else kind(model)
+        raise InvalidRequestError(
+            f"`model` must be the name of a model, not {what}.", param="model"
+        )
+    return model
