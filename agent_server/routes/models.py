@@ -1,24 +1,33 @@
-"""`GET /v1/models` and `/v1/models/{id}`: OpenAI's list of the models that may be named.
+"""`GET /v1/models` and `/v1/models/{id}`: the models that may be named.
 
-Source: OpenAI API reference, "Models", 2026-10.
+Anthropic's clients, known by their header `anthropic-version`, get its lists, all others OpenAI's.
 """
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agent_server.answers import JsonResponse
+from agent_server.error_responses import speaks_anthropic
 from agent_server.gateway.names import AGENT_MODEL, AGENT_NAMES
+from agent_server.model_lists import (
+    anthropic_model,
+    anthropic_page,
+    listed_models,
+    openai_list,
+    openai_model,
+)
 from agent_server.services import Services, caller_of, services_of
+from providers.base import ModelInfo
 from streaming.errors import NotFoundError
-
-# The agent has no date of its own; a fixed one keeps the listing the same at every start.
-AGENT_CREATED = 1_735_689_600
 
 
 async def list_models(request: Request) -> Response:
-    """The agent, then what each configured provider lists, as `provider/model`."""
+    """The agent, configured names, then what each provider lists, as `provider/model`."""
     caller_of(request).require("chat")
-    return JsonResponse({"object": "list", "data": await _models(services_of(request))})
+    models = await _models(services_of(request))
+    if speaks_anthropic(request.scope):
+        return JsonResponse(anthropic_page(models, request.query_params))
+    return JsonResponse(openai_list(models))
 
 
 async def get_model(request: Request) -> Response:
@@ -26,12 +35,14 @@ async def get_model(request: Request) -> Response:
     caller_of(request).require("chat")
     wanted = request.path_params["model"]
     services = services_of(request)
-    if wanted in AGENT_NAMES and services.settings.agent:
-        wanted = AGENT_MODEL
-    default = f"{services.providers.default.name}/{wanted}"
+    listed = AGENT_MODEL if wanted in AGENT_NAMES and services.settings.agent else wanted
+    default = f"{services.providers.default.name}/{listed}"
     for model in await _models(services):
-        if model["id"] in (wanted, default):
-            return JsonResponse({**model, "id": wanted})
+        if model.model_id in (listed, default):
+            # Both APIs answer the id that was asked for.
+            found = ModelInfo(listed, model.owned_by, model.created)
+            is_anthropic = speaks_anthropic(request.scope)
+            return JsonResponse(anthropic_model(found) if is_anthropic else openai_model(found))
     raise NotFoundError(
         f"No model '{wanted[:200]}'. GET /v1/models lists those that can be named.",
         code="model_not_found",
@@ -39,15 +50,9 @@ async def get_model(request: Request) -> Response:
     )
 
 
-async def _models(services: Services) -> list[dict[str, object]]:
-    agent = [_entry(AGENT_MODEL, AGENT_CREATED, "agent-server")] if services.settings.agent else []
-    listings = await services.providers.models()
-    return agent + [
-        _entry(f"{provider}/{model.model_id}", model.created, model.owned_by)
-        for provider, models in listings.items()
-        for model in models
-    ]
-
-
-def _entry(model_id: str, created: int, owned_by: str) -> dict[str, object]:
-    return {"id": model_id, "object": "model", "created": created, "owned_by": owned_by}
+async def _models(services: Services) -> list[ModelInfo]:
+    return listed_models(
+        await services.providers.models(),
+        configured=services.names.configured(),
+        agent=services.settings.agent,
+    )
