@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from agent_server.agent_turn import AgentTurn, TextJoint, result_message
 from agent_server.event_channel import EventChannel
@@ -35,6 +36,9 @@ from streaming.events import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    from agent_server.telemetry.spans import Telemetry
+
 MAX_DETACHED = 256
 
 
@@ -58,11 +62,13 @@ class AgentLoop:
         limits: AgentLimits | None = None,
         *,
         max_detached: int = MAX_DETACHED,
+        telemetry: "Telemetry | None" = None,
     ) -> None:
         self._toolbox = toolbox
         self._pending_calls = PendingCalls() if pending_calls is None else pending_calls
         self._limits = limits or AgentLimits()
         self._max_detached = max_detached
+        self._telemetry = telemetry
         self._detached: set[asyncio.Task[None]] = set()
 
     def run(
@@ -95,6 +101,7 @@ class AgentLoop:
         answer = _Answer(
             request, provider, caller, self._toolbox, self._pending_calls, self._limits
         )
+        answer.telemetry = self._telemetry
         return self._events(answer, Started(response_id, model))
 
     async def aclose(self) -> None:
@@ -140,6 +147,7 @@ class _Answer:
         limits: AgentLimits,
     ) -> None:
         self.caller = caller
+        self.telemetry: Telemetry | None = None
         self._provider = provider
         self._toolbox = toolbox
         self._pending_calls = pending_calls
@@ -164,6 +172,20 @@ class _Answer:
 
     async def drive(self, channel: EventChannel) -> None:
         """Put the whole answer into the channel and end it; raises what ended it early."""
+        if self.telemetry is None:
+            await self._drive(channel)
+            return
+        span = self.telemetry.agent(self._request.model, self.caller.trace)
+        self.caller = replace(self.caller, trace=span.headers)
+        self._request = replace(self._request, trace=span.headers)
+        try:
+            await self._drive(channel)
+        except BaseException as exc:
+            span.end(usage=self._usage, error=exc)
+            raise
+        span.end(usage=self._usage)
+
+    async def _drive(self, channel: EventChannel) -> None:
         try:
             try:
                 async with asyncio.timeout(self._limits.max_wall_seconds) as wall:

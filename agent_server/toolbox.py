@@ -9,9 +9,9 @@ in words that a model can use and that give away nothing of the server's inside.
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from agent_server.log_config import get_logger
 from agent_server.tool_arguments import ArgumentsError, read_arguments
@@ -23,6 +23,9 @@ from mcp_bridge.results import ToolResult
 from providers.chat_request import ToolCall, ToolSpec
 from streaming.errors import BridgeError, BridgeTimeoutError, BridgeUnavailableError
 from streaming.events import AgentToolCalled, AgentToolReturned, Event, JsonObject
+
+if TYPE_CHECKING:
+    from agent_server.telemetry.spans import Telemetry
 
 EXECUTE_TOOL = "execute_workflow"
 CANCEL_TOOL = "cancel_run"
@@ -44,11 +47,13 @@ class AgentCaller:
 
     `owner` is whom the runs belong to. `may_not_execute` is empty, or says why no workflow may be
     executed and which setting or scope would allow it. A detached run outlives its request.
+    `trace` are the headers of the trace context in which the agent works.
     """
 
     owner: str
     may_not_execute: str = ""
     detached: bool = False
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,11 @@ class Toolbox:
         workflow_mode: WorkflowMode = "run",
         limits: ToolboxLimits | None = None,
         on_run_ended: OnRunEnded | None = None,
+        telemetry: "Telemetry | None" = None,
     ) -> None:
         self._bridge = bridge
         self._on_run_ended = on_run_ended
+        self._telemetry = telemetry
         self._workflow_mode = workflow_mode
         self._limits = limits or ToolboxLimits()
         self._background: set[asyncio.Task[object]] = set()
@@ -127,7 +134,7 @@ class Toolbox:
         if tool.is_own and tool.server_tool == CANCEL_TOOL and caller.may_not_execute:
             return await self._refuse(call, arguments, caller.may_not_execute, emit)
         await emit(AgentToolCalled(call.call_id, call.name, arguments))
-        result = await self._result(tool, arguments, caller, emit if executes else None)
+        result = await self._traced(call, tool, arguments, caller, emit if executes else None)
         if tool.is_own and tool.server_tool == COMPILE_TOOL:
             _log_workflow(result)
         # Our own text is the object again, only longer.
@@ -155,6 +162,26 @@ class Toolbox:
         await emit(returned)
         return returned
 
+    async def _traced(
+        self,
+        call: ToolCall,
+        tool: Tool,
+        arguments: JsonObject,
+        caller: AgentCaller,
+        emit: Emit | None,
+    ) -> ToolResult:
+        if self._telemetry is None:
+            return await self._result(tool, arguments, caller, emit)
+        span = self._telemetry.tool(call.name, call.call_id, caller.trace)
+        try:
+            inside = replace(caller, trace=span.headers)
+            result = await self._result(tool, arguments, inside, emit)
+        except BaseException as exc:
+            span.end(exc)
+            raise
+        span.end("tool_error" if result.is_error else None)
+        return result
+
     async def _result(
         self, tool: Tool, arguments: JsonObject, caller: AgentCaller, emit: Emit | None
     ) -> ToolResult:
@@ -165,6 +192,7 @@ class Toolbox:
                 tool.name,
                 arguments,
                 owner=caller.owner,
+                trace=caller.trace,
                 timeout_seconds=self._limits.call_timeout_seconds,
             )
         except BridgeError as exc:
@@ -192,6 +220,7 @@ class Toolbox:
             str(uuid.uuid4()),
             caller.owner,
             resume_seconds=self._limits.resume_seconds,
+            trace=caller.trace,
         )
         starting = self._in_background(run.start(arguments))
         try:

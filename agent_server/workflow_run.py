@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from agent_server.log_config import get_logger
@@ -42,7 +42,10 @@ Emit = Callable[[WorkflowEvent], Awaitable[None]]
 
 
 class WorkflowRun:
-    """A run, started or only followed; `after_seq` is the last event that the reader has."""
+    """A run, started or only followed; `after_seq` is the last event that the reader has.
+
+    `trace` are the headers of the trace context in which its calls are made.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class WorkflowRun:
         owner: str,
         *,
         resume_seconds: float,
+        trace: Mapping[str, str] | None = None,
         after_seq: int = 0,
         max_waiting: int = MAX_WAITING,
     ) -> None:
@@ -60,6 +64,7 @@ class WorkflowRun:
         self._server = server
         self._owner = owner
         self._resume_seconds = resume_seconds
+        self._trace = trace
         self._max_waiting = max_waiting
         self._waiting: deque[JsonObject] = deque()
         self._wake = asyncio.Event()
@@ -130,6 +135,7 @@ class WorkflowRun:
             tool,
             {**arguments, "run_id": self.run_id},
             owner=self._owner,
+            trace=self._trace,
             on_progress=on_progress,
         )
 

@@ -80,12 +80,14 @@ class Bridge:
         *,
         owner: str | None = None,
         meta: Mapping[str, JsonValue] | None = None,
+        trace: Mapping[str, str] | None = None,
         on_progress: Callable[[JsonObject], None] | None = None,
         timeout_seconds: float | None = None,
     ) -> ToolResult:
         """Call a tool by its exposed name. Cancelling the awaiting task cancels the tool.
 
-        `owner` and `meta` reach our own backend alone. `on_progress` is called synchronously, in
+        `owner` and `meta` reach our own backend alone; `trace`, the headers of a trace context of
+        W3C, every server, in `_meta` as MCP has it. `on_progress` is called synchronously, in
         order and never after the return, with one JSON object per progress notification: an event
         of our backend as it was sent, anything else as `{"type": "progress", "message": text}`.
         A call is never repeated.
@@ -105,6 +107,7 @@ class Bridge:
             arguments,
             owner=owner,
             meta=meta,
+            trace=trace,
             on_progress=on_progress,
             timeout_seconds=timeout_seconds,
         )
@@ -117,6 +120,7 @@ class Bridge:
         *,
         owner: str | None = None,
         meta: Mapping[str, JsonValue] | None = None,
+        trace: Mapping[str, str] | None = None,
         on_progress: Callable[[JsonObject], None] | None = None,
         timeout_seconds: float | None = None,
     ) -> ToolResult:
@@ -124,7 +128,7 @@ class Bridge:
         supervisor = self._servers.get(server)
         if supervisor is None or not is_offered(supervisor.spec, tool):
             raise _unknown_tool(f"{server}: {tool}", [])
-        sent: dict[str, JsonValue] = {}
+        sent: dict[str, JsonValue] = {**trace} if trace else {}
         if supervisor.spec.is_own:
             sent.update(meta or {})
             if owner is not None:

@@ -96,6 +96,7 @@ class ChatRequest:
 
     `stream` says how the upstream is asked; a provider yields the same events either way.
     `extra` holds top-level fields that we do not interpret; they are passed on as they are.
+    `trace` are the headers of the trace context of W3C, which an HTTP upstream gets.
     """
 
     model: str
@@ -114,3 +115,4 @@ class ChatRequest:
     user: str | None = None
     stream: bool = True
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
+    trace: Mapping[str, str] = field(default_factory=dict)

@@ -86,7 +86,7 @@ class AnthropicProvider(RelayingProvider):
         body = orjson.dumps(translated.body)
         betas = {"anthropic-beta": ",".join(translated.betas)} if translated.betas else {}
         async with await self._service.ask(
-            "/messages", headers=HEADERS | betas, body=body
+            "/messages", headers={**HEADERS, **betas, **request.trace}, body=body
         ) as answer:
             head = await _head(answer)
             # Not every server between names the content type of a stream; a message is an object.

@@ -94,7 +94,8 @@ class OpenAIProvider(RelayingProvider):
     async def _chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         body = to_bytes(request_to_body(request, self._quirks, self.name))
         path = self._addresses.path("chat", request.model)
-        async with await self._service.ask(path, headers=_HEADERS, body=body) as answer:
+        headers = {**_HEADERS, **request.trace}
+        async with await self._service.ask(path, headers=headers, body=body) as answer:
             decoder = AnswerDecoder(self.name, answer.media_type)
             while data := await answer.read():
                 for event in decoder.feed(data):
