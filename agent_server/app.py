@@ -19,6 +19,8 @@ from agent_server.accounts.configured import accounts_of
 from agent_server.agent_loop import AgentLimits, AgentLoop
 from agent_server.call_books import CallBooks
 from agent_server.doors.chat import CHAT, USE_CHAT
+from agent_server.doors.embeddings import EMBEDDINGS
+from agent_server.doors.messages import MESSAGES
 from agent_server.error_responses import error_response, log_error
 from agent_server.gateway.configured import configured_gateway
 from agent_server.guard import Gate, Guard
@@ -41,6 +43,7 @@ EXPOSED_HEADERS = (
     REQUEST_ID_HEADER,
     "retry-after",
     "x-attempts",
+    "x-dropped-fields",
     "x-provider",
     "x-route",
     "x-should-retry",
@@ -59,7 +62,12 @@ ACCEPTED_HEADERS = (
     "x-workflow-progress",
 )
 # Which door is at which path.
-DOORS = {"/v1/chat/completions": CHAT, "/api/chat": USE_CHAT}
+DOORS = {
+    "/v1/chat/completions": CHAT,
+    "/v1/messages": MESSAGES,
+    "/v1/embeddings": EMBEDDINGS,
+    "/api/chat": USE_CHAT,
+}
 ROUTES = (
     Route("/v1/models", models.list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", models.get_model, methods=["GET"]),

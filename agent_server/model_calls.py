@@ -132,7 +132,7 @@ class ModelCalls:
             call.bytes_out = writer.bytes_written
 
     async def _open_agent(self, call: ModelCall, target: Target, agent: Agent) -> OpenAnswer:
-        chat = replace(call.chat, model=target.model, stream=call.is_stream)
+        chat = replace(call.chat_elsewhere(), model=target.model, stream=call.is_stream)
         _log_request(call, chat)
         await _wait_for_backend(agent)
         head = _head(call, target)
@@ -182,12 +182,14 @@ def _stream_headers(encoder_class: EncoderClass) -> RawHeaders:
 
 def _call_headers(call: ModelCall, admission: Admission) -> RawHeaders:
     """Who answered, after how many tries, and what is left of the key's limits."""
-    limits = [(name.encode(), value.encode()) for name, value in admission.headers().items()]
+    headers = [(name.encode(), value.encode()) for name, value in admission.headers().items()]
+    if call.dropped:
+        headers.append((b"x-dropped-fields", ", ".join(call.dropped).encode("latin-1", "replace")))
     route = call.trail.route
     if route is None:
-        return limits
+        return headers
     return (
-        *limits,
+        *headers,
         (b"x-provider", route.provider.encode("latin-1", "replace")),
         (b"x-route", route.route_id.encode("latin-1", "replace")),
         (b"x-attempts", b"%d" % call.trail.attempts),

@@ -63,10 +63,22 @@ def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> St
     messages = messages_of(body)
     return StreamChoice(
         name if wanted else None,
-        _read_header(headers, PROGRESS_HEADER, {"none": False, "text": True}),
+        _read_header(headers, PROGRESS_HEADER, _PROGRESS),
         isinstance(options, dict) and options.get("include_usage") is True,
-        bool(_read_header(headers, DETACHED_HEADER, {"true": True, "false": False})),
+        bool(_read_header(headers, DETACHED_HEADER, _DETACHED)),
         bool(messages) and messages[-1].get("role") == "assistant",
+    )
+
+
+def choose_own_format(name: str, headers: Mapping[str, str], body: JsonObject) -> StreamChoice:
+    """How to answer at a door that knows but one stream format, or JSON; raises `choose_format`'s.
+
+    The header that chooses among formats belongs to the chat routes, and means nothing here.
+    """
+    return StreamChoice(
+        name if _wants_stream(headers, body) else None,
+        _read_header(headers, PROGRESS_HEADER, _PROGRESS),
+        detached=bool(_read_header(headers, DETACHED_HEADER, _DETACHED)),
     )
 
 
@@ -118,6 +130,8 @@ def _always(name: str) -> Callable[[Mapping[str, str], JsonObject], str]:
     return lambda _headers, _body: name
 
 
+_PROGRESS: Mapping[str, bool] = {"none": False, "text": True}
+_DETACHED: Mapping[str, bool] = {"true": True, "false": False}
 # What the header may say: the documented names, then the exact ones.
 _HEADER_FORMATS: Mapping[str, Callable[[Mapping[str, str], JsonObject], str]] = {
     "sse": _always("openai-sse"),

@@ -3,13 +3,13 @@
 Source: OpenAI API reference, "Chat", "Create chat completion", 2026-10.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
-from agent_server.doors.door import Door
+from agent_server.doors.door import Door, ReadRequest
 from agent_server.requests.chat import read_chat
 from agent_server.requests.use_chat import is_use_chat_body, read_use_chat
 from agent_server.stream_formats import StreamChoice, choose_format
-from providers.chat_request import ChatRequest
 from streaming.chat_completion import ChatCompletionBody
 from streaming.events import JsonObject
 from streaming.formats import FORMATS
@@ -18,12 +18,14 @@ from streaming.formats import FORMATS
 _RELAYED = ("openai-sse", None)
 
 
-def _read(body: JsonObject) -> ChatRequest:
-    return read_use_chat(body).request if is_use_chat_body(body) else read_chat(body)
+def _read(body: JsonObject, _headers: Mapping[str, str]) -> ReadRequest:
+    if is_use_chat_body(body):
+        return ReadRequest(read_use_chat(body).request)
+    return ReadRequest(read_chat(body))
 
 
-def _read_use_chat(body: JsonObject) -> ChatRequest:
-    return read_use_chat(body).request
+def _read_use_chat(body: JsonObject, _headers: Mapping[str, str]) -> ReadRequest:
+    return ReadRequest(read_use_chat(body).request)
 
 
 def _may_relay(choice: StreamChoice, body: JsonObject) -> bool:

@@ -14,23 +14,33 @@ from streaming.events import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A request as providers take it, and the harmless fields that were left out of it."""
+
+    request: ChatRequest
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Door:
     """One format in which clients ask.
 
-    `choose` tells how to answer a path with these headers and this body; `read` gives the body as
-    providers take it (None: it can only be relayed); `formats` are the stream formats by name;
-    `make_body` collects a JSON answer. An upstream that speaks `wire` can be relayed where
-    `may_relay` says so.
+    `choose` tells how to answer a path with these headers and this body; `read` gives a body, sent
+    with those of its headers that are passed on, as providers take it, None where it can only be
+    relayed; `say_elsewhere` says such a request to providers of other formats; `formats` are the
+    stream formats by name; `make_body` collects a JSON answer. An upstream that speaks `wire` can
+    be relayed where `may_relay` says so.
     """
 
     name: str
     wire: WireFormat
     id_prefix: str
     choose: Callable[[str, Mapping[str, str], JsonObject], StreamChoice]
-    read: Callable[[JsonObject], ChatRequest] | None
+    read: Callable[[JsonObject, Mapping[str, str]], ReadRequest] | None
     formats: Mapping[str, EncoderClass]
     make_body: Callable[[StreamHead], AnswerBody]
     may_relay: Callable[[StreamChoice, JsonObject], bool]
+    say_elsewhere: Callable[[ChatRequest], ReadRequest] = ReadRequest
 
     def head(self, model: str, choice: StreamChoice, response_id: str | None = None) -> StreamHead:
         """The head of an answer of this door, with a new id unless one is given."""

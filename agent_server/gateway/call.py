@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from agent_server.access import Caller
-from agent_server.doors.door import Door
+from agent_server.doors.door import Door, ReadRequest
 from agent_server.gateway.failover import Trail
 from agent_server.stream_formats import StreamChoice
 from providers.chat_request import ChatRequest
@@ -69,7 +69,8 @@ class ModelCall:
     `model` is the name that the client gave, None where it gave none; `forwarded` are the headers
     that go on to an upstream; `raw` is the body as it came; `began` is in seconds of
     `time.perf_counter`. `answer` is there once it has content; `failure` is what ended the call
-    early; `charges` are what the agent's own calls used; `log_fields` go into the request's line.
+    early; `charges` are what the agent's own calls used; `dropped` are the
+    fields that were left out of the request; `log_fields` go into the request's line.
     """
 
     door: Door
@@ -87,7 +88,8 @@ class ModelCall:
     charges: list[Charge] = field(default_factory=list)
     bytes_out: int = 0
     log_fields: dict[str, object] = field(default_factory=dict)
-    _chat: ChatRequest | None = None
+    dropped: dict[str, None] = field(default_factory=dict)
+    _read: ReadRequest | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -109,6 +111,16 @@ class ModelCall:
                 "one that does.",
                 param="model",
             )
-        if self._chat is None:
-            self._chat = self.door.read(self.body)
-        return self._chat
+        if self._read is None:
+            self._read = self.door.read(self.body, self.forwarded)
+            self.dropped.update(dict.fromkeys(self._read.dropped))
+        return self._read.request
+
+    def chat_elsewhere(self) -> ChatRequest:
+        """The request as providers take it that do not speak the door's format; raises as `chat`.
+
+        What they cannot be told, and is harmless, is left out and noted in `dropped`.
+        """
+        said = self.door.say_elsewhere(self.chat)
+        self.dropped.update(dict.fromkeys(said.dropped))
+        return said.request

@@ -93,7 +93,9 @@ class Gateway:
                 headers=call.forwarded,
             )
             return await relaying.relay(request)
-        chat = replace(call.chat, model=route.model, stream=call.is_stream)
+        is_own = door.wire in getattr(provider, "relays", ())
+        chat = call.chat if is_own else call.chat_elsewhere()
+        chat = replace(chat, model=route.model, stream=call.is_stream)
         return await self._translate(call, provider.chat(chat), named or route.model, named)
 
     async def _translate(
