@@ -4,9 +4,15 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
 from agent_server.accounts.keys import ApiKey, parse_api_keys
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a field's value must not be shown."""
+    return not field.repr
 
 
 def _words(value: object) -> object:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -201,6 +200,10 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=10, description="Repeats of a provider's call before its first byte."),
     ] = 2
+    gateway_config: Annotated[
+        LocalPath | None,
+        Field(description="YAML file of named models, their routes, providers, keys and prices."),
+    ] = None
 
     database_url: Annotated[
         Secret,
@@ -371,7 +374,7 @@ class Settings(BaseSettings):
             if value is not None:
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
                 environment[variable_of(name)] = text
-        files = (self.config_file, self.mcp_config, self.secrets_file)
+        files = (self.config_file, self.mcp_config, self.secrets_file, self.gateway_config)
         environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
         environment[f"{PREFIX}LOG_LEVEL"] = self.log_level
         environment[f"{PREFIX}REQUIRE_ISOLATION"] = str(bool(self.api_keys)).lower()
@@ -403,7 +406,7 @@ def child_environment() -> dict[str, str]:
 
 
 def named_environment() -> Mapping[str, str]:
-    """The variables that the operator's file of MCP servers may name as `${NAME}`."""
+    """The variables that the operator's files may name as `${NAME}`."""
     return os.environ  # noqa: TID251
 
 
@@ -415,11 +418,6 @@ def unknown_variables() -> list[str]:
         for name in os.environ  # noqa: TID251
         if name.startswith(PREFIX) and name not in known
     )
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether a field's value must not be shown."""
-    return not field.repr
 
 
 def _key_of(name: str) -> str:

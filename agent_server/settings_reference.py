@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from agent_server.settings import Settings, is_secret, variable_of
+from agent_server.setting_types import is_secret
+from agent_server.settings import Settings, variable_of
 
 HEAD = """\
 # Configuration

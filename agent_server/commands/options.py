@@ -41,6 +41,11 @@ server_options = (
     ),
     click.option("--base-url", help="Where the provider answers."),
     click.option(
+        "--gateway-config",
+        type=click.Path(path_type=Path),
+        help="YAML file of named models and their routes.",
+    ),
+    click.option(
         "--allowed-host", multiple=True, help="Name by which clients may call; may be repeated."
     ),
     click.option("--engine", help="Engine that runs workflows (journal)."),
