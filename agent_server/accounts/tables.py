@@ -6,10 +6,12 @@ test holds the two together.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -86,4 +88,24 @@ spend = Table(
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
     Column("cost_nano_usd", BigInteger, nullable=False),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("response_id", String(128), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("model", String(200), nullable=False),
+    # The provider that keeps the response itself; NULL is this table.
+    Column("provider", String(32)),
+    Column("previous_id", String(128)),
+    Column("is_background", Boolean, nullable=False),
+    # JSON and frames, deflated.
+    Column("input", LargeBinary, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    Column("events", LargeBinary),
+    Index("ix_responses_expires_at", "expires_at"),
 )

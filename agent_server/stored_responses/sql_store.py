@@ -7,35 +7,27 @@ transaction is long; the columns that hold texts are deflated.
 
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, delete, insert, literal, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 
-from agent_server.stored_responses.record import StoredResponse
-from agent_server.stored_responses.table import responses
+from agent_server.accounts.store import Store
+from agent_server.accounts.store_errors import StoreError
+from agent_server.accounts.tables import responses
+from agent_server.stored_responses.record import StoredResponse, StoreUnavailableError
 
 SWEEP_BATCH = 500
 _LEVEL = 1
 _T = TypeVar("_T")
 
 
-class CallsDatabase(Protocol):
-    """Runs a function of a connection in a transaction of its own, off the event loop.
-
-    It raises `StoreUnavailableError` where the database cannot be reached.
-    """
-
-    def __call__(self, function: Callable[[Connection], _T], /) -> Awaitable[_T]:
-        """What the function gives."""
-        ...
-
-
 class SqlResponseStore:
     """A `ResponseStore` in a database; `clock` gives Unix seconds."""
 
-    def __init__(self, call: CallsDatabase, *, clock: Callable[[], float] = time.time) -> None:
-        self._call = call
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
         self._clock = clock
 
     async def put(self, record: StoredResponse) -> None:
@@ -99,6 +91,13 @@ class SqlResponseStore:
             return len(keys)
 
         return await self._call(remove)
+
+    async def _call(self, function: Callable[[Connection], _T]) -> _T:
+        try:
+            return await self._store.call(function)
+        except (StoreError, IntegrityError) as exc:
+            # Two servers that write the same new row at once are told apart by the next try.
+            raise StoreUnavailableError from exc
 
 
 def _is(owner: str, response_id: str) -> Any:

@@ -5,4 +5,4 @@ server of that version goes on to work on the new schema while the others are re
 """
 
 # The newest step. A test holds it to be what Alembic finds in `versions/`.
-HEAD = "0001"
+HEAD = "0002"

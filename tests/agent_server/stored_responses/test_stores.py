@@ -1,20 +1,23 @@
-"""The stores of responses: in memory and in a database, by the same rules."""
+"""The stores of responses: in memory and in databases, by the same rules."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, select
+from sqlalchemy import select
 
+from agent_server.accounts.database import open_engine
+from agent_server.accounts.store import Store
+from agent_server.accounts.tables import metadata, responses
 from agent_server.stored_responses.memory_store import MemoryResponseStore
-from agent_server.stored_responses.record import ResponseStore, StoredResponse
+from agent_server.stored_responses.record import (
+    ResponseStore,
+    StoredResponse,
+    StoreUnavailableError,
+)
 from agent_server.stored_responses.sql_store import SWEEP_BATCH, SqlResponseStore
-from agent_server.stored_responses.table import metadata, responses
 
-T = TypeVar("T")
 NOW = 1_700_000_000.0
 RECORD = StoredResponse(
     response_id="resp_1",
@@ -44,29 +47,32 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = create_engine(f"sqlite:///{tmp_path}/responses.db")
-    metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+async def database(tmp_path: Path) -> AsyncIterator[Store]:
+    store = made_store(f"sqlite:///{tmp_path}/responses.db")
+    yield store
+    await store.stop()
 
 
-def caller(engine: Engine) -> Callable[..., asyncio.Future[T]]:
-    async def call(function: Callable[[Connection], T]) -> T:
-        def transact() -> T:
-            with engine.begin() as connection:
-                return function(connection)
-
-        return await asyncio.to_thread(transact)
-
-    return call  # type: ignore[return-value] # a coroutine is what is awaited here
-
-
-@pytest.fixture(params=["memory", "sql"])
-def store(request: pytest.FixtureRequest, clock: Clock, engine: Engine) -> ResponseStore:
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> AsyncIterator[ResponseStore]:
     if request.param == "memory":
-        return MemoryResponseStore(clock=clock)
-    return SqlResponseStore(caller(engine), clock=clock)
+        yield MemoryResponseStore(clock=clock)
+        return
+    is_file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/rules.db" if is_file else request.getfixturevalue("postgres_url")
+    database = made_store(url)
+    yield SqlResponseStore(database, clock=clock)
+    await database.stop()
+
+
+def made_store(url: str) -> Store:
+    """A store with its tables."""
+    engine = open_engine(url)
+    metadata.create_all(engine)
+    engine.dispose()
+    return Store(url)
 
 
 async def test_what_was_put_is_there_as_it_was(store: ResponseStore) -> None:
@@ -131,32 +137,37 @@ async def test_memory_keeps_the_newest_of_each_owner_within_its_bounds(clock: Cl
     assert len(kept) < 4
 
 
-async def test_expired_rows_are_deleted_in_batches(engine: Engine, clock: Clock) -> None:
-    store = SqlResponseStore(caller(engine), clock=clock)
-    with engine.begin() as connection:
-        rows = [
-            {
-                "owner": "alice",
-                "response_id": str(number),
-                "created_at": NOW,
-                "expires_at": NOW + number % 2,
-                "status": "completed",
-                "model": "m",
-                "is_background": False,
-                "input": b"",
-                "response": b"",
-            }
-            for number in range(2 * SWEEP_BATCH + 2)
-        ]
-        connection.execute(responses.insert(), rows)
+async def test_expired_rows_are_deleted_in_batches(database: Store, clock: Clock) -> None:
+    store = SqlResponseStore(database, clock=clock)
+    rows = [
+        {
+            "owner": "alice",
+            "response_id": str(number),
+            "created_at": NOW,
+            "expires_at": NOW + number % 2,
+            "status": "completed",
+            "model": "m",
+            "is_background": False,
+            "input": b"",
+            "response": b"",
+        }
+        for number in range(2 * SWEEP_BATCH + 2)
+    ]
+    await database.call(lambda connection: connection.execute(responses.insert(), rows))
     assert [await store.sweep() for _ in range(3)] == [SWEEP_BATCH, 1, 0]
-    with engine.begin() as connection:
-        assert len(connection.execute(select(responses.c.response_id)).all()) == SWEEP_BATCH + 1
+    left = select(responses.c.response_id)
+    assert len(await database.call(lambda c: c.execute(left).all())) == SWEEP_BATCH + 1
 
 
-async def test_a_row_takes_less_than_what_it_holds(engine: Engine, clock: Clock) -> None:
-    store = SqlResponseStore(caller(engine), clock=clock)
+async def test_a_row_takes_less_than_what_it_holds(database: Store, clock: Clock) -> None:
+    store = SqlResponseStore(database, clock=clock)
     await store.put(replace(RECORD, events=b'event: x\ndata: {"delta":"a"}\n\n' * 1000))
-    with engine.begin() as connection:
-        row = connection.execute(select(responses)).one()
+    row = await database.call(lambda connection: connection.execute(select(responses)).one())
     assert len(row.events) < 1000
+
+
+async def test_a_database_that_is_down_is_told_as_that(tmp_path: Path) -> None:
+    database = Store(f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(StoreUnavailableError):
+        await SqlResponseStore(database).put(RECORD)
+    await database.stop()
