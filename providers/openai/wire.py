@@ -114,7 +114,7 @@ class ChunkDecoder:
             choice = self._choices[index] = _Choice(index, self._new_call_id)
         part = data.get(self._part)
         events = choice.feed(part) if isinstance(part, dict) else []
-        reason = data.get("finish_reason") or _legacy_reason(data)
+        reason = data.get("finish_reason") or legacy_reason(data)
         if isinstance(reason, str) and reason:
             if reason in FAILURE_REASONS:
                 raise self._error(
@@ -245,7 +245,8 @@ def _legacy_call(part: JsonObject) -> list[JsonValue]:
     return [{"index": 0, "function": call}] if isinstance(call, dict) else []
 
 
-def _legacy_reason(choice: JsonObject) -> JsonValue:
+def legacy_reason(choice: JsonObject) -> JsonValue:
+    """The finish reason of a choice where an old model of OpenAI has it."""
     details = choice.get("finish_details")
     return details.get("type") if isinstance(details, dict) else None
 

@@ -7,7 +7,7 @@ from json import JSONDecodeError, JSONDecoder
 import orjson
 
 from providers.anthropic.answer import AnswerReader
-from providers.openai.wire import FAILURE_REASONS, find_usage
+from providers.openai.wire import FAILURE_REASONS, find_usage, legacy_reason
 from providers.rejection import Rejection, find_rejection, rejection_to_error
 from providers.relay.chat_frames import OPENAI_REASONS, known_reason
 from providers.relay.request import WireFormat
@@ -87,18 +87,28 @@ def _read_chat(answer: JsonAnswer, value: JsonObject, provider: str) -> None:
     answer.usage = find_usage(value)
     is_changed = False
     for choice in choices:
-        reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-        if not isinstance(reason, str) or not isinstance(choice, dict):
-            continue
-        if reason in FAILURE_REASONS:
-            told = find_rejection(choice) or Rejection(f"the answer ended with {reason!r}")
+        if not isinstance(choice, dict):
+            raise _unlike(provider, "a chat completion")
+        given = choice.get("finish_reason")
+        if given in FAILURE_REASONS:
+            told = find_rejection(choice) or Rejection(f"the answer ended with {given!r}")
             raise rejection_to_error(told, provider=provider)
-        answer.finish_reason = answer.finish_reason or known_reason(reason)
-        if reason not in OPENAI_REASONS:
-            choice["finish_reason"] = known_reason(reason)
+        reason = _reason(choice)
+        answer.finish_reason = answer.finish_reason or reason
+        if given not in OPENAI_REASONS:
+            choice["finish_reason"] = reason
             is_changed = True
     if is_changed:
         answer.body = orjson.dumps(value)
+
+
+def _reason(choice: JsonObject) -> FinishReason:
+    """Why a choice ended; a whole one without a reason has ended all the same."""
+    given = choice.get("finish_reason") or legacy_reason(choice)
+    if isinstance(given, str) and given:
+        return known_reason(given)
+    message = choice.get("message")
+    return "tool_calls" if isinstance(message, dict) and message.get("tool_calls") else "stop"
 
 
 def _read_message(answer: JsonAnswer, value: JsonObject, provider: str) -> None:
