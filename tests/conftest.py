@@ -6,11 +6,19 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from agent_server.accounts.keys import digest_of
+from tests.databases import database_url, postgres_server, postgres_url, redis_server
 from tests.npm_clients import npm_clients
 from tests.recordings import replay
 from tests.running_server import RunningServer, running_server
 
-__all__ = ["npm_clients", "replay"]
+__all__ = [
+    "database_url",
+    "npm_clients",
+    "postgres_server",
+    "postgres_url",
+    "redis_server",
+    "replay",
+]
 
 # The same examples in every run, and none fails because the machine is busy.
 settings.register_profile(

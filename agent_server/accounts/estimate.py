@@ -15,7 +15,7 @@ ASSUMED_ANSWER_TOKENS = 4096
 _MARK = b"base64"
 # Between the mark and the bytes of a file stand at most these many strings: the names and values
 # of Anthropic's `{"type": "base64", "media_type": ..., "data": ...}`.
-_STRINGS_TO_DATA = 8
+_STRINGS_TO_DATA = 10
 
 
 def prompt_tokens(body: bytes) -> int:
@@ -38,7 +38,8 @@ def _files(body: bytes) -> tuple[int, int]:
             if end < 0:
                 return count, taken
             length, at = end - at, end + 1
-            if length >= SHORTEST_FILE_BYTES:
+            # Base64 has no blanks, and long text has.
+            if length >= SHORTEST_FILE_BYTES and body.find(b" ", end - length, end) < 0:
                 count += 1
                 taken += length
                 break

@@ -89,8 +89,12 @@ def test_an_entry_may_carry_limits_budgets_models_and_a_last_day() -> None:
 
 def test_a_key_of_a_file_has_the_same_fields_as_lists_and_numbers() -> None:
     fields = {
-        "name": "alice", "sha256": f"sha256:{DIGEST}", "models": ["gpt-*", "fast"],
-        "requests_per_minute": 60, "budget_per_day": 0.05, "owner": None,
+        "name": "alice",
+        "sha256": f"sha256:{DIGEST}",
+        "models": ["gpt-*", "fast"],
+        "requests_per_minute": 60,
+        "budget_per_day": 0.05,
+        "owner": None,
         "expires_at": "2027-01-01T12:00:00+02:00",
     }
     key = api_key_from_fields(fields, key_id="key_1")
