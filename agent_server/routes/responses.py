@@ -6,7 +6,6 @@ guide "Background mode", 2026-11.
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_server.answers import JsonResponse, RawHeaders, StreamWriter, send_body
 from agent_server.client_watch import ClientWatch
+from agent_server.model_calls import StreamTimes
 from agent_server.requests.json_body import read_json_object
 from agent_server.routes.model_call import forwarded_headers, headers_of, read_body
 from agent_server.services import caller_of
@@ -40,14 +40,6 @@ _STREAM_HEADERS: Final[RawHeaders] = (
     *((name.encode(), value.encode()) for name, value in ResponsesEncoder.headers.items()),
 )
 _JSON: Final = (b"content-type", b"application/json")
-
-
-@dataclass(frozen=True, slots=True)
-class StreamTimes:
-    """Seconds: silence until a keep-alive, and how long a status is held back for an upstream."""
-
-    keep_alive_seconds: float = 10.0
-    grace_seconds: float = 10.0
 
 
 class CreateResponse:

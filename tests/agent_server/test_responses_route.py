@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 from agent_server.access import ALL_SCOPES, Caller
 from agent_server.error_responses import error_response
 from agent_server.listener import bind, url_of
-from agent_server.routes.responses import CreateResponse, ResponseResources, StreamTimes
+from agent_server.model_calls import StreamTimes
+from agent_server.routes.responses import CreateResponse, ResponseResources
 from agent_server.stored_responses.background import BackgroundResponses
 from agent_server.stored_responses.frames import frames_of
 from agent_server.stored_responses.keeper import ResponseKeeper
