@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
-
 from agent_server.accounts.key_book import KeyBook
 from agent_server.accounts.keys import ApiKey, Scope, digest_of
 from streaming.errors import (
@@ -23,6 +21,9 @@ from streaming.errors import (
 LOCAL_OWNER = "local"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 LOOPBACK_PEERS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+JSON = "application/json"
+MOST_SERVED = 64
+MOST_CALLERS = 4096
 ALL_SCOPES: frozenset[Scope] = frozenset({"chat", "run", "approve", "admin"})
 # What proxies add; any of them tells that the peer is not the one who asks.
 PROXY_HEADERS = frozenset(
@@ -94,25 +95,28 @@ class Access:
         self._book = book or KeyBook(keys)
         self._is_loopback = is_loopback
         self._allowed_hosts = {host.lower() for host in allowed_hosts}
+        # As clients wrote them; asked again and again, so that they are taken apart once.
+        self._served: set[str] = set()
+        self._callers: dict[str, Caller] = {}
         self._origins = {origin.rstrip("/").lower() for origin in cors_origins}
 
-    def check_host(self, headers: Headers) -> None:
+    def check_host(self, headers: Mapping[str, str]) -> None:
         """Refuse a Host that is neither a loopback name nor listed (DNS rebinding)."""
-        # Of several, a proxy may have gone by one and we by another.
-        hosts = [host.lower() for host in headers.getlist("host")]
-        host = ", ".join(hosts)
-        if len(hosts) > 1 or not self._serves(host):
+        host = headers.get("host", "")
+        if host not in self._served and not self._serves(host.lower()):
             raise MisdirectedRequestError(
                 f"This server does not answer for the host '{host[:100]}'. Call it as localhost or "
                 "127.0.0.1, or list the name with --allowed-host (AGENT_SERVER_ALLOWED_HOSTS).",
                 param="Host",
             )
+        if len(self._served) < MOST_SERVED:
+            self._served.add(host)
 
-    def check_origin(self, headers: Headers) -> None:
+    def check_origin(self, headers: Mapping[str, str]) -> None:
         """Refuse a page of a foreign origin; the server's own and the configured ones may call."""
-        origin = ", ".join(headers.getlist("origin")).lower()
         if "origin" not in headers:
             return
+        origin = headers["origin"].lower()
         own = origin.partition("://")[2]
         if own and own == headers.get("host", "").lower():
             return
@@ -124,17 +128,20 @@ class Access:
                 param="Origin",
             )
 
-    def check_content_type(self, headers: Headers) -> None:
+    def check_content_type(self, headers: Mapping[str, str]) -> None:
         """Refuse a body that is not JSON by its type: what a form can post is not read."""
-        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
+        given = headers.get("content-type", "")
+        if given == JSON:
+            return
+        media_type = given.partition(";")[0].strip().lower()
+        if media_type != JSON:
             raise UnsupportedMediaTypeError(
                 f"The content type is '{media_type[:60]}'. Send the header "
                 "'Content-Type: application/json' with a JSON body.",
                 param="Content-Type",
             )
 
-    def identify(self, headers: Headers, peer: str | None) -> Caller | None:
+    def identify(self, headers: Mapping[str, str], peer: str | None) -> Caller | None:
         """The caller by the key sent, or, where none is configured, the local owner.
 
         None: the key is not at hand, and `find` asks the store for it.
@@ -149,9 +156,9 @@ class Access:
         key = self._book.peek(_sent_digest(headers))
         if key is None and not self._book.is_stored:
             raise AuthenticationError(_UNKNOWN_KEY)
-        return None if key is None else _caller_with(key)
+        return None if key is None else self._caller_with(key)
 
-    async def find(self, headers: Headers, peer: str | None) -> Caller:
+    async def find(self, headers: Mapping[str, str], peer: str | None) -> Caller:
         """The caller like `identify`, but it may wait for the store.
 
         Raises:
@@ -163,13 +170,28 @@ class Access:
         key = await self._book.find(_sent_digest(headers))
         if key is None:
             raise AuthenticationError(_UNKNOWN_KEY)
-        return _caller_with(key)
+        return self._caller_with(key)
+
+    def _caller_with(self, key: ApiKey) -> Caller:
+        if key.is_expired(time.time()):
+            raise AuthenticationError(
+                f"The API key '{key.name}' has expired. Ask for a new one.",
+                code="expired_api_key",
+            )
+        caller = self._callers.get(key.sha256)
+        if caller is None or caller.key is not key:
+            refusal = None if "run" in key.scopes else SCOPE_REFUSAL.format(name=key.name)
+            caller = Caller(key.owner, key.name, key.scopes, refusal, key)
+            if len(self._callers) >= MOST_CALLERS:
+                self._callers.clear()
+            self._callers[key.sha256] = caller
+        return caller
 
     def _serves(self, host: str) -> bool:
         name = _without_port(host)
         return name in LOOPBACK_HOSTS or host in self._allowed_hosts or name in self._allowed_hosts
 
-    def _foreign_reason(self, headers: Headers, peer: str | None) -> str | None:
+    def _foreign_reason(self, headers: Mapping[str, str], peer: str | None) -> str | None:
         if not self._is_loopback:
             return "the server listens beyond loopback"
         if forwarded := _forwarded_header(headers):
@@ -182,16 +204,7 @@ class Access:
         return None
 
 
-def _caller_with(key: ApiKey) -> Caller:
-    if key.is_expired(time.time()):
-        raise AuthenticationError(
-            f"The API key '{key.name}' has expired. Ask for a new one.", code="expired_api_key"
-        )
-    refusal = None if "run" in key.scopes else SCOPE_REFUSAL.format(name=key.name)
-    return Caller(key.owner, key.name, key.scopes, refusal, key)
-
-
-def _sent_digest(headers: Headers) -> str:
+def _sent_digest(headers: Mapping[str, str]) -> str:
     sent = _sent_key(headers)
     if not sent:
         raise AuthenticationError(
@@ -213,7 +226,7 @@ def _forwarded_header(headers: Mapping[str, str]) -> str | None:
     )
 
 
-def _sent_key(headers: Headers) -> str | None:
+def _sent_key(headers: Mapping[str, str]) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()

@@ -7,11 +7,11 @@ from typing import cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from agent_server.access import Access
 from agent_server.accounts.accounts import Accounts
@@ -30,6 +30,7 @@ from agent_server.metrics import Metrics
 from agent_server.model_calls import ModelCalls, StreamTimes
 from agent_server.request_context import REQUEST_ID_HEADER, RequestContext
 from agent_server.routes import discover, health, metrics, models, workflow_runs
+from agent_server.routes.count_tokens import CountTokensEndpoint
 from agent_server.routes.model_call import ModelEndpoint
 from agent_server.services import Agent, Services
 from agent_server.settings import Settings
@@ -47,6 +48,7 @@ EXPOSED_HEADERS = (
     "x-provider",
     "x-route",
     "x-should-retry",
+    "x-token-count",
     "x-vercel-ai-data-stream",
     "x-vercel-ai-ui-message-stream",
 )
@@ -82,7 +84,7 @@ ROUTES = (
 )
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(settings: Settings) -> ASGIApp:
     """The server as an ASGI application; its children live as long as its lifespan.
 
     Raises:
@@ -121,14 +123,13 @@ def create_app(settings: Settings) -> Starlette:
             await calls.gateway.providers.aclose()
             await upstream.aclose()
 
-    app = Starlette(
+    router = Starlette(
         routes=[*(Route(path, to, methods=["POST"]) for path, to in endpoints.items()), *ROUTES],
-        middleware=_middleware(settings, accounts, endpoints),
         exception_handlers={HTTPException: _router_error, AgentServerError: _our_error},
         lifespan=lifespan,
     )
-    app.state.services = Services(settings, calls, agent, accounts, numbers)
-    return app
+    router.state.services = Services(settings, calls, agent, accounts, numbers)
+    return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts)
 
 
 def _agent(settings: Settings) -> Agent:
@@ -147,37 +148,39 @@ def _agent(settings: Settings) -> Agent:
     return Agent(AgentLoop(toolbox, limits=limits), toolbox, bridge)
 
 
-def _endpoints(calls: ModelCalls) -> Mapping[str, ModelEndpoint]:
-    return {path: ModelEndpoint(door, calls) for path, door in DOORS.items()}
+def _endpoints(calls: ModelCalls) -> Mapping[str, ASGIApp]:
+    doors: dict[str, ASGIApp] = {path: ModelEndpoint(door, calls) for path, door in DOORS.items()}
+    return {**doors, "/v1/messages/count_tokens": CountTokensEndpoint(calls)}
 
 
-def _middleware(
-    settings: Settings, accounts: Accounts, endpoints: Mapping[str, ModelEndpoint]
-) -> list[Middleware]:
+def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts) -> ASGIApp:
+    """The application behind everything that stands before it, from the inside out.
+
+    It is put together here, not by Starlette, whose own outermost layers cost every request.
+    """
     access = Access(
         book=accounts.book,
         is_loopback=settings.is_loopback,
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
     )
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=ACCEPTED_HEADERS,
-        expose_headers=EXPOSED_HEADERS,
-        allow_credentials=False,
-    )
-    guard = Middleware(
-        Guard,
+    app = Guard(
+        app,
         access=access,
         max_body_bytes=settings.max_body_bytes,
         max_concurrent_requests=settings.max_concurrent_requests,
     )
-    # CORS stands around the guard, so that a page can also read what the guard refuses.
-    gate = Middleware(Gate, access=access)
-    hot_paths = Middleware(HotPaths, endpoints=endpoints)
-    return [Middleware(RequestContext), gate, cors, guard, hot_paths]
+    if settings.cors_origins:
+        # Around the guard, so that a page can also read what the guard refuses.
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=ACCEPTED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+            allow_credentials=False,
+        )
+    return RequestContext(Gate(app, access=access))
 
 
 async def _our_error(request: Request, exc: Exception) -> Response:

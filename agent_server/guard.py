@@ -4,11 +4,11 @@ What this module promises: a request that any check refuses has had no effect; a
 limit is never read further than the limit; at most `max_concurrent_requests` are inside at once.
 """
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_server.access import Access
 from agent_server.error_responses import error_response, log_error
+from agent_server.request_headers import headers_of
 from streaming.errors import AgentServerError, OverloadedError, PayloadTooLargeError
 
 # What tells nothing and does nothing; probes come by address, so their Host is not checked.
@@ -26,7 +26,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check Host and Origin, then hand the request on."""
         if scope["type"] == "http" and scope["path"] not in PROBE_PATHS:
-            headers = Headers(scope=scope)
+            headers = headers_of(scope)
             self._access.check_host(headers)
             self._access.check_origin(headers)
         await self._app(scope, receive, send)
@@ -65,7 +65,7 @@ class Guard:
             self._inside -= 1
 
     async def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
+        headers = headers_of(scope)
         if scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
             caller = self._access.identify(headers, peer)

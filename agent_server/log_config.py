@@ -19,7 +19,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, cast
 
@@ -44,8 +46,18 @@ SECRET_SHAPE = (
     rb"\b(?:sk-|as-|gsk_|tgp_v1_|gh[pousr]_|xox[abps]-)[A-Za-z0-9_-]{16,}",
     rb"(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})",
 )
+# One of these is in whatever has the first shape; the second begins with "bearer".
+SECRET_MARKS = (
+    b"sk-",
+    b"as-",
+    b"gsk_",
+    b"tgp_v1_",
+    b"xox",
+    *(b"gh%c_" % kind for kind in b"pousr"),
+)
 # The bridge keeps the two of the SDK's client quiet that nobody has set: they write what they read.
 MCP_LOGGERS = ("mcp", "mcp.client", "client", "mcp_bridge")
+_REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 CONTROL_IN_UTF8 = re.compile(b"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
 
@@ -57,8 +69,7 @@ def get_logger() -> FilteringBoundLogger:
 
 def bind_request(request_id: str) -> None:
     """Put the request's id on every line that is written in its context."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    _REQUEST_ID.set(request_id)
 
 
 def configure_logging(
@@ -73,7 +84,7 @@ def configure_logging(
     sink = _Sink(stream or sys.stderr.buffer, _RENDERERS[log_format], _masker(secrets))
     threshold = logging.getLevelNamesMapping()[level]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, sink.process],
+        processors=[_add_request_id, sink.process],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: _NoLogger(),
         cache_logger_on_first_use=True,
@@ -85,6 +96,14 @@ def configure_logging(
     for name in MCP_LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if mcp_debug else logging.NOTSET)
     logging.captureWarnings(capture=True)
+
+
+def _add_request_id(_logger: object, _method: str, record: Record) -> Record:
+    # structlog's own way looks at every variable of the context, for every line.
+    request_id = _REQUEST_ID.get()
+    if request_id:
+        record["request_id"] = request_id
+    return record
 
 
 def render_console(record: Record) -> bytes:
@@ -106,8 +125,9 @@ def render_json(record: Record) -> bytes:
     """One JSON object; values that JSON does not know are written as text."""
     if exc_info := _exc_info(record):
         record["exception"] = "".join(traceback.format_exception(*exc_info))
+    now = record.pop("time")
     head = {
-        "time": datetime.fromtimestamp(record.pop("time"), UTC).isoformat(timespec="milliseconds"),
+        "time": f"{_utc_second(int(now))}.{int(now * 1000) % 1000:03d}+00:00",
         "level": record.pop("level").lower(),
         "event": record.pop("event"),
     }
@@ -115,6 +135,8 @@ def render_json(record: Record) -> bytes:
         line = orjson.dumps(head | dict(record), default=repr, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # lone surrogates, or nested too deep
         line = json.dumps(head | {key: repr(value) for key, value in record.items()}).encode()
+    if line.isascii() and b"\x7f" not in line:
+        return line
     return CONTROL_IN_UTF8.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
 
 
@@ -129,11 +151,14 @@ def _console_value(value: object) -> str:
     return '"' + text.replace('"', '\\"') + '"' if " " in text or not text else text
 
 
-def _local_second(second: int, _cache: dict[int, str] = {}) -> str:  # noqa: B006 - the last second
-    if second not in _cache:
-        _cache.clear()
-        _cache[second] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-    return _cache[second]
+@lru_cache(maxsize=4)
+def _local_second(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+
+
+@lru_cache(maxsize=4)
+def _utc_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _exc_info(record: Record) -> ExcInfo | None:
@@ -149,12 +174,17 @@ def _mask_by_name(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record without the values of keys that name a secret, at any depth of dicts."""
     return {
         key: "***"
-        if isinstance(key, str) and isinstance(value, str) and SECRET_NAME.search(key)
+        if isinstance(value, str) and _names_secret(key)
         else _mask_by_name(value)
         if isinstance(value, dict)
         else value
         for key, value in record.items()
     }
+
+
+@lru_cache(maxsize=1024)
+def _names_secret(key: object) -> bool:
+    return isinstance(key, str) and SECRET_NAME.search(key) is not None
 
 
 def _masker(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
@@ -167,7 +197,15 @@ def _masker(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
     }
     known = [re.escape(form) for form in sorted(written, key=len, reverse=True)]
     pattern = re.compile(b"|".join([*known, *SECRET_SHAPE]))
-    return lambda line: pattern.sub(MASK, line)
+    marks = (*written, *SECRET_MARKS)
+
+    def mask(line: bytes) -> bytes:
+        # Most lines hold nothing like a secret, and looking for that is far cheaper.
+        if any(mark in line for mark in marks) or b"bearer" in line.lower():
+            return pattern.sub(MASK, line)
+        return line
+
+    return mask
 
 
 class _Sink:
@@ -222,8 +260,7 @@ class _StandardLibraryHandler(logging.Handler):
         except (TypeError, ValueError):
             text = f"{record.msg} {record.args!r}"
         keys = {"event": text, "logger": record.name, "exc_info": record.exc_info}
-        context = structlog.contextvars.get_contextvars()
-        self._sink.write(record.levelname, record.created, {**keys, **context})
+        self._sink.write(record.levelname, record.created, _add_request_id(None, "", keys))
 
 
 _RENDERERS: Mapping[LogFormat, Callable[[Record], bytes]] = {

@@ -4,19 +4,21 @@ What this module promises: every answer carries `X-Request-Id`; an `AgentServerE
 error answer; any other exception becomes a plain 500 and a logged traceback, never a shown one.
 """
 
+import random
 import re
 import time
-import uuid
+from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error
 from agent_server.log_config import bind_request, get_logger
+from agent_server.request_headers import headers_of
 from streaming.errors import AgentServerError
 
 REQUEST_ID_HEADER = "x-request-id"
+_RAW_ID_HEADER = REQUEST_ID_HEADER.encode()
 _USABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 log = get_logger()
@@ -33,9 +35,10 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
+        request_id = _request_id(headers_of(scope))
         scope.setdefault("state", {})["request_id"] = request_id
         bind_request(request_id)
+        id_header = (_RAW_ID_HEADER, request_id.encode())
         began = time.perf_counter()
         status = 0
 
@@ -43,7 +46,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                message["headers"] = [*message["headers"], id_header]
             await send(message)
 
         try:
@@ -72,9 +75,11 @@ class RequestContext:
             )
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID_HEADER, "")
-    return given if _USABLE_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+def _request_id(headers: Mapping[str, str]) -> str:
+    given = headers.get(REQUEST_ID_HEADER)
+    if given is not None and _USABLE_ID.fullmatch(given):
+        return given
+    return f"req_{random.getrandbits(128):032x}"
 
 
 def _as_ours(exc: Exception) -> AgentServerError:

@@ -10,6 +10,7 @@ from agent_server.client_watch import ClientWatch
 from agent_server.doors.door import Door
 from agent_server.gateway.call import ModelCall
 from agent_server.model_calls import ModelCalls
+from agent_server.request_headers import headers_of
 from agent_server.requests.fields import kind
 from agent_server.requests.json_body import read_json_object
 from streaming.errors import InvalidRequestError
@@ -68,11 +69,6 @@ async def read_body(receive: Receive) -> bytes:
     if message["type"] != "http.request":
         raise ClientDisconnect
     return b"".join(pieces)
-
-
-def headers_of(scope: Scope) -> Mapping[str, str]:
-    """The headers by their names in lower case; of one that came twice the last counts."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:

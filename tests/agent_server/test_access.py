@@ -1,8 +1,8 @@
 import pytest
-from starlette.datastructures import Headers
 
 from agent_server.access import Access, Caller
 from agent_server.accounts.keys import digest_of, parse_api_keys
+from agent_server.request_headers import headers_of
 from streaming.errors import (
     AuthenticationError,
     MisdirectedRequestError,
@@ -34,7 +34,7 @@ KEYS = (
     "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]", "LOCALHOST:1"]
 )
 def test_loopback_names_are_served(host: str) -> None:
-    access().check_host(Headers({"host": host}))
+    access().check_host({"host": host})
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_loopback_names_are_served(host: str) -> None:
 )
 def test_another_host_is_misdirected(host: str) -> None:
     with pytest.raises(MisdirectedRequestError, match="--allowed-host"):
-        access().check_host(Headers({"host": host}))
+        access().check_host({"host": host})
 
 
 def test_two_hosts_are_misdirected() -> None:
-    headers = Headers(raw=[(b"host", b"localhost"), (b"host", b"evil.example")])
+    headers = headers_of({"headers": [(b"host", b"localhost"), (b"host", b"evil.example")]})
     with pytest.raises(MisdirectedRequestError, match=r"localhost, evil\.example"):
         access().check_host(headers)
 
 
 @pytest.mark.parametrize("host", ["agent.example", "agent.example:443", "AGENT.example:8000"])
 def test_a_listed_host_is_served_at_any_port(host: str) -> None:
-    access(hosts=("agent.example",)).check_host(Headers({"host": host}))
+    access(hosts=("agent.example",)).check_host({"host": host})
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_listed_host_is_served_at_any_port(host: str) -> None:
     ],
 )
 def test_the_own_and_configured_origins_may_call(origin: str, host: str) -> None:
-    headers = Headers({"origin": origin, "host": host})
+    headers = {"origin": origin, "host": host}
     access(origins=("https://app.example",)).check_origin(headers)
 
 
@@ -78,7 +78,7 @@ def test_the_own_and_configured_origins_may_call(origin: str, host: str) -> None
     "origin", ["https://evil.example", "null", "http://localhost:3000", "https://app.example.evil"]
 )
 def test_a_foreign_origin_is_refused(origin: str) -> None:
-    headers = Headers({"origin": origin, "host": "localhost:8000"})
+    headers = {"origin": origin, "host": "localhost:8000"}
     with pytest.raises(PermissionDeniedError, match="AGENT_SERVER_CORS_ORIGINS"):
         access(origins=("https://app.example",)).check_origin(headers)
 
@@ -86,18 +86,18 @@ def test_a_foreign_origin_is_refused(origin: str) -> None:
 def test_of_two_origins_none_may_call() -> None:
     raw = [(b"host", b"localhost"), (b"origin", b"http://localhost"), (b"origin", b"http://evil")]
     with pytest.raises(PermissionDeniedError):
-        access().check_origin(Headers(raw=raw))
+        access().check_origin(headers_of({"headers": raw}))
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8"])
 def test_json_bodies_are_taken(media_type: str) -> None:
-    access().check_content_type(Headers({"content-type": media_type}))
+    access().check_content_type({"content-type": media_type})
 
 
 @pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded"])
 def test_what_a_form_can_post_is_refused(media_type: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError):
-        access().check_content_type(Headers({"content-type": media_type}))
+        access().check_content_type({"content-type": media_type})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_a_form_can_post_is_refused(media_type: str) -> None:
     ids=["bearer", "x-api-key"],
 )
 def test_a_key_is_taken_from_either_header(headers: dict[str, str]) -> None:
-    caller = access(KEYS).identify(Headers(headers), "10.0.0.1")
+    caller = access(KEYS).identify(headers, "10.0.0.1")
     assert caller == Caller("team", "alice", frozenset({"chat", "run"}), None)
 
 
@@ -122,12 +122,12 @@ def test_a_key_is_taken_from_either_header(headers: dict[str, str]) -> None:
 )
 def test_an_unknown_key_is_refused(headers: dict[str, str], code: str) -> None:
     with pytest.raises(AuthenticationError) as raised:
-        access(KEYS).identify(Headers(headers), "127.0.0.1")
+        access(KEYS).identify(headers, "127.0.0.1")
     assert raised.value.code == code
 
 
 def test_a_key_without_the_scope_run_executes_nothing() -> None:
-    caller = access(KEYS).identify(Headers({"x-api-key": BOB}), "127.0.0.1")
+    caller = access(KEYS).identify({"x-api-key": BOB}, "127.0.0.1")
     assert caller.refusal is not None
     assert "'run'" in caller.refusal
     caller.require("chat")
@@ -136,13 +136,13 @@ def test_a_key_without_the_scope_run_executes_nothing() -> None:
 
 
 def test_who_executes_nothing_ends_nothing_either() -> None:
-    caller = access().identify(Headers({"host": "localhost", "via": "1.1 proxy"}), "127.0.0.1")
+    caller = access().identify({"host": "localhost", "via": "1.1 proxy"}, "127.0.0.1")
     with pytest.raises(PermissionDeniedError, match="AGENT_SERVER_API_KEYS"):
         caller.require_execution()
 
 
 def test_without_keys_a_local_caller_may_execute() -> None:
-    caller = access().identify(Headers({"host": "localhost:8000"}), "127.0.0.1")
+    caller = access().identify({"host": "localhost:8000"}, "127.0.0.1")
     caller.require_execution()
     assert caller.refusal is None
     assert caller.owner == "local"
@@ -166,7 +166,7 @@ def test_without_keys_who_is_not_local_executes_nothing(
     headers: dict[str, str], peer: str, is_loopback: bool, why: str
 ) -> None:
     headers = {"host": "localhost", **headers}
-    refusal = access(is_loopback=is_loopback).identify(Headers(headers), peer).refusal
+    refusal = access(is_loopback=is_loopback).identify(headers, peer).refusal
     assert refusal is not None
     assert why in refusal
     assert "AGENT_SERVER_API_KEYS" in refusal
