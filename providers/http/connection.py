@@ -59,8 +59,8 @@ class Connection(asyncio.Protocol):
     """A connection to `origin`.
 
     Of the answer at hand: `status` is 0 before its head, `is_done` says that all of it has come,
-    `error` why the rest will not, `has_bytes` whether any byte came. `is_ended`: there will be no
-    other answer. `content_coding` is the bytes of that header, b"" where there is none.
+    `error` why the rest will not, `has_bytes` whether any byte came; `content_coding` is the value
+    of that header, b"" where there is none.
     """
 
     def __init__(self, origin: Origin, owner: Owner) -> None:
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self.headers = Headers({})
         self.is_done = False
         self.has_bytes = False
-        self.is_ended = False
+        self._is_ended = False
         self.content_coding = b""
         self.error: HttpError | None = None
         self.idle_since = 0.0
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether another request may follow the one whose answer has come wholly."""
-        return self._keeps_alive and not self.is_ended and not self._unsent
+        return self._keeps_alive and not self._is_ended and not self._unsent
 
     @property
     def has_parts(self) -> bool:
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         self.status = self._bare_bytes = self._buffered_bytes = 0
         self._raw_headers.clear()
         waiting = self.arrival(deadline)
-        if self.is_ended:
+        if self._is_ended:
             # It ended, or its server spoke first, before anybody asked.
             self.error = self.error or DisconnectedError()
             self._wake()
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._buffered_bytes = 0
-        if self._is_reading_paused and not self.is_ended:
+        if self._is_reading_paused and not self._is_ended:
             self._is_reading_paused = False
             self._transport.resume_reading()
         return data
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         """End the connection now. An answer not yet whole ends by an error, never quietly."""
         if self.error is None and not self.is_done:
             self.error = TruncatedError() if self.status else DisconnectedError()
-        self.is_ended = True
+        self._is_ended = True
         self._unsent = _NO_BYTES
         self._transport.abort()
 
@@ -217,13 +217,12 @@ class Connection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> None:
-        self.is_ended = True
         # A close would first write out what nobody reads any more.
         self._transport.abort()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_ended = True
+        self._is_ended = True
         if self._is_busy and not self.is_done and self.error is None:
             framing = ("content-length", "transfer-encoding")
             if not self.status:
@@ -250,7 +249,7 @@ class Connection(asyncio.Protocol):
         self._write_on()
 
     def _pause_reading(self) -> None:
-        if not self._is_reading_paused and not self.is_ended:
+        if not self._is_reading_paused and not self._is_ended:
             self._is_reading_paused = True
             self._transport.pause_reading()
 

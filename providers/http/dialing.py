@@ -26,7 +26,9 @@ MAX_KNOWN_HOSTS = 256
 KEEPALIVE_SECONDS = 60
 
 
-class _Address(NamedTuple):
+class Address(NamedTuple):
+    """One address of a host: its family and what a socket of that family connects to."""
+
     family: int
     where: tuple[Any, ...]
 
@@ -35,7 +37,7 @@ class _Address(NamedTuple):
 class _Host:
     """What the resolver said about a host, until when it holds, and who may ask it."""
 
-    addresses: list[_Address] = field(default_factory=list)
+    addresses: list[Address] = field(default_factory=list)
     until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -58,7 +60,7 @@ class Dialer:
         loop = asyncio.get_running_loop()
         addresses = await self._resolve(origin.host, origin.port)
         try:
-            opened = await _open(addresses)
+            opened = await open_socket(addresses)
         except OSError as exc:
             raise RefusedError from exc
         is_secure = origin.scheme == "https"
@@ -75,7 +77,7 @@ class Dialer:
             raise RefusedError from exc
         return connection
 
-    async def _resolve(self, host: str, port: int) -> list[_Address]:
+    async def _resolve(self, host: str, port: int) -> list[Address]:
         try:
             if found := _literal(host, port):
                 return [found]
@@ -91,7 +93,7 @@ class Dialer:
                     rows = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 except (OSError, UnicodeError) as exc:
                     raise ResolutionError from exc
-                known.addresses = _interleave([_Address(row[0], row[4]) for row in rows])
+                known.addresses = _interleave([Address(row[0], row[4]) for row in rows])
                 known.until = loop.time() + ADDRESSES_SECONDS
             return known.addresses
 
@@ -103,20 +105,20 @@ class Dialer:
         return self._context
 
 
-def _literal(host: str, port: int) -> _Address | None:
+def _literal(host: str, port: int) -> Address | None:
     """The address that a host is already; raises OSError for an unknown zone."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
     if address.version == 4:
-        return _Address(socket.AF_INET, (host, port))
+        return Address(socket.AF_INET, (host, port))
     name, _, zone = host.partition("%")
     index = socket.if_nametoindex(zone) if zone else 0
-    return _Address(socket.AF_INET6, (name, port, 0, index))
+    return Address(socket.AF_INET6, (name, port, 0, index))
 
 
-def _interleave(addresses: list[_Address]) -> list[_Address]:
+def _interleave(addresses: list[Address]) -> list[Address]:
     """The families in turn, the resolver's first one first, its order kept in each."""
     first = [address for address in addresses if address.family == addresses[0].family]
     other = [address for address in addresses if address.family != addresses[0].family]
@@ -125,7 +127,7 @@ def _interleave(addresses: list[_Address]) -> list[_Address]:
     return pairs + first[shared:] + other[shared:]
 
 
-async def _open(addresses: list[_Address]) -> socket.socket:
+async def open_socket(addresses: list[Address]) -> socket.socket:
     """A connected socket to the first address that answers; raises OSError of the last."""
     if len(addresses) == 1:
         return await _connect(addresses[0])
@@ -155,7 +157,7 @@ async def _open(addresses: list[_Address]) -> socket.socket:
     raise error
 
 
-async def _connect(address: _Address) -> socket.socket:
+async def _connect(address: Address) -> socket.socket:
     opened = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)

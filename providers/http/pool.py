@@ -43,11 +43,7 @@ class Pool:
     def take(self, origin: Origin) -> Connection | None:
         """A connection that served before, None if there is none."""
         idle = self._idle.get(origin)
-        while idle:
-            connection = idle.pop()
-            if not connection.is_ended:
-                return connection
-        return None
+        return idle.pop() if idle else None
 
     async def connect(self, origin: Origin) -> Connection:
         """A new connection; who waits bounds the time. Raises what `Dialer.dial` raises.
