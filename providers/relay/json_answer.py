@@ -139,7 +139,8 @@ def _read_embeddings(answer: JsonAnswer, value: JsonObject, provider: str) -> No
 
 
 def _read_count(answer: JsonAnswer, value: JsonObject, provider: str) -> None:
-    del answer
+    # Counting costs nothing.
+    answer.usage = Usage()
     _refuse_rejection(value, provider)
     if not isinstance(value.get("input_tokens"), int):
         raise _unlike(provider, "a count of tokens")
