@@ -35,6 +35,7 @@ _COMMANDS = "agent_server.commands"
         "runs": (f"{_COMMANDS}.runs:runs", "List, show, follow and cancel runs."),
         "doctor": (f"{_COMMANDS}.doctor:doctor", "Find what is wrong, and say the mend."),
         "mcp": (f"{_COMMANDS}.mcp:mcp", "Run the workflow backend as an MCP server over stdio."),
+        "keys": (f"{_COMMANDS}.keys:keys", "Make, list and revoke keys of the store."),
         "hash-key": (f"{_COMMANDS}.hash_key:hash_key", "Make an entry for AGENT_SERVER_API_KEYS."),
     },
 )

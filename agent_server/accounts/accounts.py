@@ -6,7 +6,7 @@ a store that is down stops no call of a key that was used lately.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent_server.accounts.estimate import ASSUMED_ANSWER_TOKENS, prompt_tokens
@@ -16,9 +16,10 @@ from agent_server.accounts.limits import Admission, Ask, Limits, LimitsScope, Sh
 from agent_server.accounts.meters import Period
 from agent_server.accounts.prices import Prices
 from agent_server.accounts.store_errors import MigrationError
+from agent_server.accounts.stored_keys import StoredKey, new_key
 from agent_server.accounts.usage import UsageLog, UsageRow
 from agent_server.log_config import get_logger
-from streaming.errors import PermissionDeniedError
+from streaming.errors import ConflictError, PermissionDeniedError
 from streaming.events import Usage
 
 if TYPE_CHECKING:
@@ -149,6 +150,49 @@ class Accounts:
     def cost(self, provider: str, model: str, usage: Usage) -> int | None:
         """Nano-dollars that a call cost; None if the price is not known."""
         return self.prices.cost(provider, model, usage)
+
+    async def create_key(self, fields: Mapping[str, object]) -> tuple[StoredKey, str]:
+        """Make a key in the store; gives it, and what its caller sends, which is kept nowhere.
+
+        Raises:
+            ValueError: a field is unknown, missing or out of range.
+            ConflictError: a living key has the name, or there is no store.
+            OverloadedError: the store cannot be reached.
+        """
+        key, raw_key = new_key(fields)
+        stored = await self._stored().create_key(key)
+        self.book.forget(key.sha256)
+        return stored, raw_key
+
+    async def list_keys(self, *, limit: int, after: str = "") -> list[StoredKey]:
+        """The keys of the store in the order of their ids, revoked ones too.
+
+        Raises:
+            ConflictError: there is no store.
+            OverloadedError: the store cannot be reached.
+        """
+        return await self._stored().list_keys(limit=limit, after=after)
+
+    async def revoke_key(self, key_id: str) -> StoredKey | None:
+        """End a key of the store by id or name; gives it as it is then, None if there is none.
+
+        Raises:
+            ConflictError: there is no store.
+            OverloadedError: the store cannot be reached.
+        """
+        stored = await self._stored().revoke_key(key_id)
+        if stored is not None:
+            self.book.forget(stored.key.sha256)
+        return stored
+
+    def _stored(self) -> "Ledger":
+        if self.ledger is None:
+            raise ConflictError(
+                "This server has no store of keys. Start it with AGENT_SERVER_DATABASE_URL=sqlite, "
+                "or the URL of a PostgreSQL.",
+                code="no_store",
+            )
+        return self.ledger
 
     def _ask(
         self,

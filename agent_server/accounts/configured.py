@@ -35,14 +35,16 @@ def accounts_of(
     )
 
 
-def ledger_of(settings: Settings) -> "Ledger | None":
+def ledger_of(settings: Settings, *, make: bool = False) -> "Ledger | None":
     """The accounts in the store, None where the settings name none and none is there.
+
+    With `make` it is then the file of the data folder, which is made.
 
     Raises:
         DatabaseUrlError: the store's address cannot be used.
     """
     given = settings.database_url.get_secret_value() if settings.database_url else None
-    url = store_url(given, settings.data_dir)
+    url = store_url(given or ("sqlite" if make else None), settings.data_dir)
     if url is None:
         return None
     from agent_server.accounts.ledger import Ledger  # noqa: PLC0415

@@ -1,30 +1,15 @@
 """Keys in the store: functions of a connection, each the statements of one call."""
 
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, insert, select, update
 
 from agent_server.accounts.keys import ApiKey, Scope
+from agent_server.accounts.stored_keys import StoredKey
 from agent_server.accounts.tables import api_keys
 
 LISTED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A key as the store has it; times are in Unix seconds, `revoked_at` is None while it lives."""
-
-    key: ApiKey
-    created_at: float
-    revoked_at: float | None
-
-
-def new_key_id() -> str:
-    """An id for a new key; it says nothing about the key itself."""
-    return f"key_{secrets.token_hex(12)}"
 
 
 def insert_key(connection: Connection, key: ApiKey, now: float) -> None:

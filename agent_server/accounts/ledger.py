@@ -11,11 +11,11 @@ from functools import partial
 from sqlalchemy.exc import IntegrityError
 
 from agent_server.accounts import key_store, usage_store
-from agent_server.accounts.key_store import StoredKey
 from agent_server.accounts.keys import ApiKey
 from agent_server.accounts.meters import Period
 from agent_server.accounts.store import Store
 from agent_server.accounts.store_errors import StoreError
+from agent_server.accounts.stored_keys import StoredKey
 from agent_server.accounts.usage import UsageRow
 from streaming.errors import ConflictError, OverloadedError
 

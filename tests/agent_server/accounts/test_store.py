@@ -17,13 +17,13 @@ from sqlalchemy.exc import IntegrityError
 
 from agent_server.accounts import key_store, migrate, usage_store
 from agent_server.accounts.database import open_engine
-from agent_server.accounts.key_store import new_key_id
 from agent_server.accounts.keys import ApiKey, api_key_from_fields
 from agent_server.accounts.meters import day_of, month_of
 from agent_server.accounts.migrations import HEAD
 from agent_server.accounts.store import Store
 from agent_server.accounts.store_errors import DatabaseUrlError, MigrationError, StoreError
 from agent_server.accounts.store_url import store_url
+from agent_server.accounts.stored_keys import new_key_id
 from agent_server.accounts.tables import metadata, spend, usage
 from agent_server.accounts.usage import UsageRow
 from streaming.events import Usage
