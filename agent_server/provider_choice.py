@@ -4,12 +4,10 @@ import http.client
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from agent_server.settings import Settings, variable_of
+from agent_server.settings import Settings
 from providers import base_urls
 from providers.registry import ProviderConfigError, provider_row
-from providers.rows import ProviderRow
+from providers.rows import ROWS, ProviderRow
 
 # What `auto` looks for, in this order, before Ollama and `offline`.
 KEYED_PROVIDERS = ("anthropic", "openai", "together", "groq")
@@ -55,17 +53,17 @@ def key_of(settings: Settings, provider: str) -> str | None:
     """The key that is configured for a provider."""
     if settings.provider.lower() == provider and settings.provider_api_key:
         return settings.provider_api_key.get_secret_value()
-    value = getattr(settings, f"{provider}_api_key", None)
-    return value.get_secret_value() if isinstance(value, SecretStr) else None
+    variable = _key_variable(settings, provider)
+    return settings.provider_keys[variable].get_secret_value() if variable else None
 
 
 def base_url_of(settings: Settings, provider: str) -> str | None:
     """Where a provider answers, as it was configured; None takes the registry's."""
     if settings.provider.lower() == provider and settings.base_url:
         return settings.base_url
-    field = "ollama_host" if provider == "ollama" else f"{provider}_base_url"
-    value = getattr(settings, field, None)
-    return value if isinstance(value, str) else None
+    row = ROWS.get(provider)
+    variables = row.base_url_variables if row else ()
+    return next(filter(None, map(settings.provider_urls.get, variables)), None)
 
 
 def call_url(row: ProviderRow, configured: str | None) -> str | None:
@@ -78,7 +76,7 @@ def ollama_url(settings: Settings) -> str:
     try:
         url = call_url(provider_row("ollama"), base_url_of(settings, "ollama"))
     except base_urls.BaseUrlError as exc:
-        raise ProviderChoiceError(f"{variable_of('ollama_host')}: {exc}") from exc
+        raise ProviderChoiceError(f"OLLAMA_HOST: {exc}") from exc
     return (url or "").removesuffix("/v1")
 
 
@@ -97,12 +95,19 @@ def ollama_answers(settings: Settings, timeout_seconds: float = OLLAMA_PROBE_SEC
         connection.close()
 
 
+def _key_variable(settings: Settings, provider: str) -> str | None:
+    """The first variable that holds a key of a provider."""
+    row = ROWS.get(provider)
+    variables = row.key_variables if row else ()
+    return next((name for name in variables if name in settings.provider_keys), None)
+
+
 def _automatic(settings: Settings) -> ProviderChoice:
     if settings.provider_api_key or settings.base_url:
         raise ProviderChoiceError("an --api-key or --base-url needs its --provider named")
     for name in KEYED_PROVIDERS:
-        if key_of(settings, name):
-            return ProviderChoice(name, f"{variable_of(f'{name}_api_key')} is set")
+        if variable := _key_variable(settings, name):
+            return ProviderChoice(name, f"{variable} is set")
     if ollama_answers(settings):
         where = f"no key is set, and Ollama answers at {ollama_url(settings)}"
         return ProviderChoice("ollama", where)

@@ -14,11 +14,13 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 from typing_extensions import override
 
+from agent_server.provider_variables import PROVIDER_FIELDS, PROVIDER_NAMES, by_field
 from agent_server.setting_types import ApiKeys, LocalPath, Seconds, Secret, UpperCase, Words
 
 PREFIX = "AGENT_SERVER_"
@@ -114,8 +116,8 @@ class Settings(BaseSettings):
         str,
         Field(
             min_length=1,
-            description="The default provider: openai, anthropic, together, groq, ollama, "
-            "offline, litellm, or `auto`, which takes the first that is there.",
+            description="The default provider: one of [these](providers.md), or `auto`, which "
+            "takes the first that is there.",
         ),
     ] = "auto"
     model: Annotated[
@@ -132,25 +134,11 @@ class Settings(BaseSettings):
     provider_api_key: Annotated[
         Secret, Field(description="Key of the default provider, instead of its own variable.")
     ] = None
-    openai_api_key: Annotated[
-        Secret, Field(validation_alias="OPENAI_API_KEY", description="OpenAI's key.")
-    ] = None
-    anthropic_api_key: Annotated[
-        Secret, Field(validation_alias="ANTHROPIC_API_KEY", description="Anthropic's key.")
-    ] = None
-    together_api_key: Annotated[
-        Secret, Field(validation_alias="TOGETHER_API_KEY", description="Together AI's key.")
-    ] = None
-    groq_api_key: Annotated[
-        Secret, Field(validation_alias="GROQ_API_KEY", description="Groq's key.")
-    ] = None
-    ollama_api_key: Annotated[
-        Secret,
-        Field(
-            validation_alias="OLLAMA_API_KEY",
-            description="Ollama's key, where it stands behind one.",
-        ),
-    ] = None
+    provider_keys: Annotated[
+        dict[str, SecretStr],
+        NoDecode,
+        Field(repr=False, default_factory=dict, description="Keys by their own variables."),
+    ]
     kubiya_api_key: Annotated[
         Secret,
         Field(
@@ -158,32 +146,11 @@ class Settings(BaseSettings):
             description="Kubiya's key. It alone never moves execution away from this machine.",
         ),
     ] = None
-    openai_base_url: Annotated[
-        str | None,
-        Field(validation_alias="OPENAI_BASE_URL", description="Where OpenAI answers, with `/v1`."),
-    ] = None
-    anthropic_base_url: Annotated[
-        str | None,
-        Field(validation_alias="ANTHROPIC_BASE_URL", description="Where Anthropic answers."),
-    ] = None
-    together_base_url: Annotated[
-        str | None,
-        Field(validation_alias="TOGETHER_BASE_URL", description="Where Together AI answers."),
-    ] = None
-    groq_base_url: Annotated[
-        str | None,
-        Field(
-            validation_alias="GROQ_BASE_URL",
-            description="Where Groq answers, with or without `/openai/v1`.",
-        ),
-    ] = None
-    ollama_host: Annotated[
-        str | None,
-        Field(
-            validation_alias="OLLAMA_HOST",
-            description="Where Ollama answers: a host, host:port or URL; else 127.0.0.1:11434.",
-        ),
-    ] = None
+    provider_urls: Annotated[
+        dict[str, str],
+        NoDecode,
+        Field(default_factory=dict, description="Addresses by their own variables."),
+    ]
     connect_timeout_seconds: Annotated[
         Seconds, Field(description="How long a connection to a provider may take.")
     ] = 10.0
@@ -350,7 +317,8 @@ class Settings(BaseSettings):
         """Options before the environment before the file."""
         path = init_settings().get("config_file") or env_settings().get("config_file")
         file = InitSettingsSource(settings_cls, _read_file(Path(path)) if path else {})
-        return init_settings, env_settings, file
+        variables = InitSettingsSource(settings_cls, by_field(os.environ))  # noqa: TID251
+        return init_settings, env_settings, variables, file
 
     @property
     def is_loopback(self) -> bool:
@@ -359,7 +327,8 @@ class Settings(BaseSettings):
 
     def secret_values(self) -> tuple[str, ...]:
         """The secrets of this process, for the log to mask."""
-        values = (getattr(self, name) for name in type(self).model_fields)
+        values = [getattr(self, name) for name in type(self).model_fields]
+        values += self.provider_keys.values()
         return tuple(
             value.get_secret_value()
             for value in values
@@ -387,7 +356,7 @@ def load_settings(**options: object) -> Settings:
     Raises:
         SettingsError: a setting is out of its bounds, or the file cannot be read.
     """
-    given = {_key_of(name): value for name, value in options.items() if value is not None}
+    given = _named({name: value for name, value in options.items() if value is not None})
     try:
         return Settings(**given)  # type: ignore[arg-type]  # names are checked by the model
     except ValidationError as exc:
@@ -430,17 +399,31 @@ def _read_file(path: Path) -> dict[str, object]:
         content = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"{CONFIG_VARIABLE}: cannot read {path}: {exc}") from None
-    if unknown := sorted(set(content) - (set(Settings.model_fields) - {"config_file"})):
+    known = {*Settings.model_fields, *PROVIDER_NAMES} - {"config_file", *PROVIDER_FIELDS}
+    if unknown := sorted(set(content) - known):
         raise SettingsError(f"{path}: no such setting: {', '.join(unknown)}")
-    return {_key_of(name): value for name, value in content.items()}
+    return _named(content)
+
+
+def _named(values: Mapping[str, object]) -> dict[str, object]:
+    """Values by the names of settings, as the model takes them."""
+    plain = {
+        _key_of(name): value for name, value in values.items() if name in Settings.model_fields
+    }
+    return plain | by_field({name.upper(): value for name, value in values.items()})
 
 
 def _complaints(error: ValidationError) -> list[str]:
     names: Mapping[object, str] = {_key_of(name): name for name in Settings.model_fields}
     return [
-        f"{variable_of(names[problem['loc'][0]])}: {_reason(problem['msg'])}"
+        f"{_variable_at(problem['loc'], names)}: {_reason(problem['msg'])}"
         for problem in error.errors(include_input=False, include_url=False)
     ]
+
+
+def _variable_at(place: tuple[int | str, ...], names: Mapping[object, str]) -> str:
+    name = names[place[0]]
+    return str(place[1]) if name in PROVIDER_FIELDS and len(place) > 1 else variable_of(name)
 
 
 def _reason(message: str) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from agent_server.provider_variables import PROVIDER_FIELDS
 from agent_server.setting_types import is_secret
 from agent_server.settings import Settings, variable_of
 
@@ -88,6 +89,9 @@ def _sections() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
         if name in SECTIONS:
             yield f"\n## {SECTIONS[name]}\n\n{COLUMNS}"
+        if name in PROVIDER_FIELDS:
+            yield from _provider_rows(name)
+            continue
         in_file = "" if name == "config_file" else f"`{name}`"
         cells = (
             f"`{variable_of(name)}`",
@@ -97,6 +101,13 @@ def _sections() -> Iterator[str]:
             field.description,
         )
         yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def _provider_rows(field: str) -> Iterator[str]:
+    """A line for each variable of a provider."""
+    kind, what = ("secret", "Key of") if field == "provider_keys" else ("text", "Address of")
+    for variable, provider in PROVIDER_FIELDS[field].items():
+        yield f"| `{variable}` | `{variable.lower()}` | {kind} |  | {what} `{provider}`. |\n"
 
 
 def _value(field: FieldInfo) -> str:

@@ -8,7 +8,8 @@ import click
 
 from agent_server.commands.lazy import CommandError
 from agent_server.provider_choice import ProviderChoice, ProviderChoiceError, choose_provider
-from agent_server.settings import Settings, SettingsError, load_settings, variable_of
+from agent_server.settings import Settings, SettingsError, load_settings
+from providers.rows import ROWS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LONGEST_KEY_FILE = 10_000
@@ -89,7 +90,7 @@ def server_settings(
     if api_key is not None:
         click.echo(
             "warning: --api-key shows in the process list; use --api-key-file, or the provider's "
-            f"variable, such as {variable_of('openai_api_key')}",
+            f"variable, such as {ROWS['openai'].key_variables[0]}",
             err=True,
         )
     if api_key_file is not None:

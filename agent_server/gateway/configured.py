@@ -8,7 +8,7 @@ from agent_server.gateway.failover import Failover
 from agent_server.gateway.gateway import Gateway
 from agent_server.gateway.names import ModelNames
 from agent_server.gateway.providers import ProviderPool
-from agent_server.provider_choice import choose_provider
+from agent_server.provider_choice import base_url_of, choose_provider, key_of
 from agent_server.settings import Settings
 from providers.base import Provider
 from providers.registry import (
@@ -19,7 +19,7 @@ from providers.registry import (
 )
 from providers.upstream import RetryPolicy, Upstream
 
-# What needs no key is there whenever it is named; Ollama only where somebody said that it runs.
+# What needs nothing is there whenever it is named; other keyless ones need an address to be given.
 ALWAYS = frozenset({"offline"})
 
 
@@ -62,7 +62,7 @@ def configured_providers(settings: Settings, default: str, upstream: Upstream) -
     factories = {
         name: _factory(name, config, upstream)
         for name, config in configs.items()
-        if name == default or _is_configured(settings, name, config)
+        if name == default or _is_configured(name, config)
     }
     mends = {name: _mend(name) for name in configs}
     pool = ProviderPool(factories, default=default, mends=mends, budgets=settings_budgets(settings))
@@ -80,28 +80,25 @@ def _factory(
 
 
 def _config(settings: Settings, name: str, default: str) -> ProviderConfig:
-    is_default = name == default
-    secret = getattr(settings, f"{name}_api_key", None)
-    if is_default and settings.provider_api_key:
-        secret = settings.provider_api_key
-    own_url = (
-        settings.ollama_host if name == "ollama" else getattr(settings, f"{name}_base_url", None)
-    )
     return ProviderConfig(
-        api_key=secret.get_secret_value() if secret else None,
-        base_url=(settings.base_url if is_default else None) or own_url,
-        default_model=settings.model if is_default else None,
+        api_key=key_of(settings, name),
+        base_url=base_url_of(settings, name),
+        default_model=settings.model if name == default else None,
         # Repeats are the failover's, which knows the other routes.
         retry=RetryPolicy(limit=0),
     )
 
 
-def _is_configured(settings: Settings, name: str, config: ProviderConfig) -> bool:
-    if name == "ollama":
-        return settings.ollama_host is not None
-    return name in ALWAYS or config.api_key is not None
+def _is_configured(name: str, config: ProviderConfig) -> bool:
+    row = provider_row(name, config.base_url)
+    if row.needs_key:
+        return config.api_key is not None and bool(config.base_url or row.base_url)
+    return name in ALWAYS or config.base_url is not None
 
 
 def _mend(name: str) -> str:
-    variables = provider_row(name).key_variables
-    return f"set {variables[0]}" if variables else f"start it with --provider {name}"
+    row = provider_row(name)
+    needed = [row.key_variables[0]] if row.needs_key else []
+    if row.base_url_variables and not (row.needs_key and row.base_url):
+        needed.append(row.base_url_variables[0])
+    return f"set {' and '.join(needed)}" if needed else f"start it with --provider {name}"

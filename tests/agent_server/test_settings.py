@@ -49,10 +49,38 @@ def test_an_option_goes_before_the_environment_and_that_before_the_file(
     settings = load_settings(port=3)
     assert settings.port == 3
     assert settings.model == "file"
-    assert settings.openai_api_key is not None
-    assert settings.openai_api_key.get_secret_value() == "environment"
+    assert settings.provider_keys["OPENAI_API_KEY"].get_secret_value() == "environment"
     assert settings.log_level == "ERROR"
     assert load_settings().port == 2
+
+
+def test_every_provider_has_its_key_and_its_address_from_its_own_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('gemini_api_key = "file"\nhf_token = "file"\nollama_host = "file:1"\n')
+    monkeypatch.setenv("GEMINI_API_KEY", "environment")
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://a.openai.azure.com")
+    monkeypatch.setenv("XAI_API_KEY", "")
+    settings = load_settings(config_file=file, mistral_api_key="option")
+    keys = {name: key.get_secret_value() for name, key in settings.provider_keys.items()}
+    assert keys == {
+        "GEMINI_API_KEY": "environment",
+        "HF_TOKEN": "file",
+        "MISTRAL_API_KEY": "option",
+    }
+    assert settings.provider_urls == {
+        "AZURE_OPENAI_ENDPOINT": "https://a.openai.azure.com",
+        "OLLAMA_HOST": "file:1",
+    }
+    assert set(settings.secret_values()) == {"environment", "file", "option"}
+
+
+def test_a_wrong_value_of_a_provider_is_told_by_its_variable(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("xai_api_key = 7\n")
+    with pytest.raises(SettingsError, match=r"^XAI_API_KEY: input should be a valid string$"):
+        load_settings(config_file=file)
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
