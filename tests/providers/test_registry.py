@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from providers.registry import (
 )
 from providers.relay.request import RelayRequest, WireFormat
 from providers.upstream import RetryPolicy, Timeouts, Upstream
-from streaming.errors import UnsupportedFieldError
+from streaming.errors import UnsupportedFieldError, UpstreamError
 from tests.recordings import Replay, exchanges_of, needs_recordings, provider_folders
 from tests.servers import Scripted, scripted
 
@@ -280,6 +281,29 @@ async def test_azure_is_asked_with_its_own_header_and_addresses(
     assert asked.path == path
     assert asked.headers["api-key"] == KEY
     assert "authorization" not in asked.headers
+
+
+async def test_azures_older_api_is_asked_with_its_version_everywhere(upstream: Upstream) -> None:
+    failure = b'{"error":{"message":"no","code":"503"}}'
+    async with scripted(Scripted(503, (failure,))) as server:
+        config = ProviderConfig(api_key=KEY, base_url=server.url + OLD, retry=RetryPolicy(limit=0))
+        azure = create_provider("azure", config, upstream)
+        assert isinstance(azure, OpenAIProvider)
+        for model in ("m", "o3-pro"):
+            with pytest.raises(UpstreamError):
+                await anext(azure.chat(replace(ASKED, model=model)))
+        for path in ("/responses/r", "/responses/r?stream=true"):
+            with pytest.raises(UpstreamError):
+                await azure.fetch("GET", path)
+        with pytest.raises(UpstreamError):
+            await azure.models()
+    assert [request.path for request in server.requests] == [
+        "/openai/deployments/m/chat/completions" + OLD,
+        "/openai/responses" + OLD,
+        "/openai/responses/r" + OLD,
+        "/openai/responses/r?stream=true&" + OLD[1:],
+        "/openai/models" + OLD,
+    ]
 
 
 def test_an_endpoint_of_azure_takes_no_other_query(upstream: Upstream) -> None:
