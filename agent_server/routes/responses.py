@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from agent_server.answers import JsonResponse, RawHeaders, StreamWriter, send_body
 from agent_server.client_watch import ClientWatch
 from agent_server.model_calls import StreamTimes
+from agent_server.request_headers import headers_of
 from agent_server.requests.json_body import read_json_object
-from agent_server.routes.model_call import forwarded_headers, headers_of, read_body
+from agent_server.routes.model_call import forwarded_headers, read_body
 from agent_server.services import caller_of
 from agent_server.stored_responses.background import no_events
 from agent_server.stored_responses.items import item_page
@@ -53,7 +54,8 @@ class CreateResponse:
         """Answer one request; raises what is wrong with it, and what its model raises."""
         caller = scope["state"]["caller"]
         caller.require("chat")
-        body = read_json_object(await read_body(receive))
+        raw = await read_body(receive)
+        body = read_json_object(raw)
         headers = headers_of(scope)
         call = await self._responses.prepare(
             caller,
@@ -62,6 +64,9 @@ class CreateResponse:
             progress_text=_progress_text(headers),
             forwarded=forwarded_headers(headers),
         )
+        call.raw = raw
+        call.request_id = scope["state"].get("request_id", "")
+        scope["state"]["log_fields"] = call.log_fields
         async with ClientWatch(scope, receive) as watch:
             if self._responses.runs_here(call):
                 await self._begin(call, send, watch.end)

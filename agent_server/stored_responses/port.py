@@ -21,6 +21,7 @@ class ResponseCall:
     answer; None leaves the choice to the model's name, `model`, which is None where the client gave
     none. The answer is named `head.response_id` unless a provider keeps it. `is_background`: the
     caller may be gone before the end, and only a provider that keeps responses may be relayed.
+    `raw` is the body as it came; `log_fields` go into the request's line of the log.
     """
 
     caller: Caller
@@ -33,6 +34,9 @@ class ResponseCall:
     is_background: bool = False
     droppable_tools: frozenset[str] = frozenset()
     forwarded: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes = b""
+    request_id: str = ""
+    log_fields: dict[str, object] = field(default_factory=dict)
     _request: ResponseRequest | None = None
 
     @property
