@@ -11,7 +11,6 @@ from typing import Final
 
 from agent_server.accounts.accounts import Accounts
 from agent_server.accounts.estimate import prompt_tokens
-from agent_server.accounts.limits import Admission
 from agent_server.accounts.usage import UsageRow
 from agent_server.error_responses import status_of
 from agent_server.gateway.call import Charge, ModelCall
@@ -33,16 +32,19 @@ class CallBooks:
         self.accounts = accounts
         self._metrics = metrics
 
-    async def open(self, call: ModelCall, target: Target) -> Admission:
+    def begin(self, call: ModelCall) -> None:
+        """Count a call as under way, until it is closed."""
+        self._metrics.request_began(call.door.name)
+
+    async def open(self, call: ModelCall, target: Target) -> None:
         """Reserve what a call may use.
 
         Raises:
             PermissionDeniedError: the caller's key may not name the model.
             RateLimitError: a limit of the key has no room.
         """
-        self._metrics.request_began(call.door.name)
         plan = target.plan
-        return await self.accounts.admit(
+        call.admission = await self.accounts.admit(
             call.caller.key,
             model=call.model or plan.name,
             targets=[(route.provider, route.model) for route in plan.all_routes()],
@@ -50,7 +52,7 @@ class CallBooks:
             max_output_tokens=_max_output_tokens(call),
         )
 
-    def close(self, call: ModelCall, admission: Admission | None) -> None:
+    def close(self, call: ModelCall) -> None:
         """Settle a call that has ended, however it did."""
         charges = _charges(call)
         usage = sum((used for _, _, used in charges), Usage())
@@ -75,10 +77,10 @@ class CallBooks:
             attempts=trail.attempts,
             request_id=call.request_id,
         )
-        if admission is None:
+        if call.admission is None:
             self.accounts.record(row)
         else:
-            self.accounts.finish(admission, row)
+            self.accounts.finish(call.admission, row)
         self._count(call, row, duration)
         call.log_fields.update(
             door=row.door,

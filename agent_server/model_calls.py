@@ -11,7 +11,6 @@ from typing import Final
 
 from starlette.types import Send
 
-from agent_server.accounts.limits import Admission
 from agent_server.answers import RawHeaders, StreamWriter, send_body
 from agent_server.call_books import CallBooks
 from agent_server.error_responses import log_error
@@ -57,20 +56,35 @@ class ModelCalls:
         Raises:
             AgentServerError: the call failed before anything was written.
         """
-        admission: Admission | None = None
         try:
-            target = self.gateway.names.resolve(call.model)
-            admission = await self._books.open(call, target)
+            target = await self.begin(call)
             if call.choice.format is None:
-                await self._answer_json(call, target, admission, send)
+                await self._answer_json(call, target, send)
             else:
-                await self._answer_stream(call, target, admission, send, give_up)
+                await self._answer_stream(call, target, send, give_up)
         except BaseException as exc:
             call.failure = exc
             raise
         finally:
-            call.trail.close(call.failure)
-            self._books.close(call, admission)
+            self.finish(call)
+
+    async def begin(self, call: ModelCall, target: Target | None = None) -> Target:
+        """Admit a call to its target, which is that of its model's name unless one is given.
+
+        Whoever begins a call finishes it, also where this raises.
+
+        Raises:
+            AgentServerError: the name means nothing, or a limit has no room.
+        """
+        self._books.begin(call)
+        found = target or self.gateway.names.resolve(call.model)
+        await self._books.open(call, found)
+        return found
+
+    def finish(self, call: ModelCall) -> None:
+        """Give back what the call holds, and close its books."""
+        call.trail.close(call.failure)
+        self._books.close(call)
 
     async def open(self, call: ModelCall, target: Target) -> OpenAnswer:
         """The answer to a call, once it has content; raises `AgentServerError` instead of one."""
@@ -80,22 +94,19 @@ class ModelCalls:
             call.answer = await self.gateway.open(call, target.plan)
         return call.answer
 
-    async def _answer_json(
-        self, call: ModelCall, target: Target, admission: Admission, send: Send
-    ) -> None:
+    async def _answer_json(self, call: ModelCall, target: Target, send: Send) -> None:
         answer = await self.open(call, target)
         try:
             body = await answer.read()
         finally:
             await answer.aclose()
         call.bytes_out = len(body)
-        await send_body(send, body, [_JSON, *_call_headers(call, admission)])
+        await send_body(send, body, [_JSON, *call_headers(call)])
 
     async def _answer_stream(
         self,
         call: ModelCall,
         target: Target,
-        admission: Admission,
         send: Send,
         give_up: Callable[[], None],
     ) -> None:
@@ -121,9 +132,9 @@ class ModelCalls:
                 await writer.end(encoder.open() + encoder.fail(exc))
                 return
             try:
-                await writer.begin(_call_headers(call, admission))
+                await writer.begin(call_headers(call))
                 call.failure = await writer.write_all(
-                    answer, lambda error: _failed(answer, error, call, target)
+                    answer, lambda error: last_frames(answer, error, call, target)
                 )
             finally:
                 await answer.aclose()
@@ -163,7 +174,9 @@ def _head(call: ModelCall, target: Target) -> StreamHead:
     return call.door.head(model, call.choice)
 
 
-def _failed(answer: OpenAnswer, error: AgentServerError, call: ModelCall, target: Target) -> bytes:
+def last_frames(
+    answer: OpenAnswer, error: AgentServerError, call: ModelCall, target: Target
+) -> bytes:
     """The last frames of a stream that fails in the middle."""
     if isinstance(answer, TranslatedStream):
         return answer.fail(error)
@@ -180,11 +193,15 @@ def _stream_headers(encoder_class: EncoderClass) -> RawHeaders:
     return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-def _call_headers(call: ModelCall, admission: Admission) -> RawHeaders:
+def call_headers(call: ModelCall) -> RawHeaders:
     """Who answered, after how many tries, and what is left of the key's limits."""
-    headers = [(name.encode(), value.encode()) for name, value in admission.headers().items()]
+    limits = call.admission.headers() if call.admission else {}
+    headers = [(name.encode(), value.encode()) for name, value in limits.items()]
     if call.dropped:
         headers.append((b"x-dropped-fields", ", ".join(call.dropped).encode("latin-1", "replace")))
+    if call.door.wire == "messages":
+        # By which Anthropic's SDKs know a request.
+        headers.append((b"request-id", call.request_id.encode()))
     route = call.trail.route
     if route is None:
         return headers

@@ -26,13 +26,17 @@ class ProviderConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
-    """What was configured for one provider; None takes the row's own."""
+    """What was configured for one provider; None takes the row's own.
+
+    `name` is what it is called in errors and answers, where that is not its row's name.
+    """
 
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     default_model: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    name: str | None = None
 
 
 class ProviderFactory(Protocol):
@@ -78,17 +82,24 @@ def provider_row(name: str, base_url: str | None = None) -> ProviderRow:
             raise ProviderConfigError(_unknown(name))
         return ProviderRow(name, factory=factory)
     if row is OPENAI_ROW and base_url and not _is_openai_host(base_urls.host_of(base_url)):
-        return replace(row, needs_key=False, quirks=quirks.COMPATIBLE, wires=COMPATIBLE_WIRES)
+        return replace(
+            row,
+            needs_key=False,
+            quirks=quirks.COMPATIBLE,
+            wires=COMPATIBLE_WIRES,
+            keeps_responses=False,
+        )
     return row
 
 
 def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Provider:
-    """The provider of a name, made from what was configured for it.
+    """The provider of a row's name, made from what was configured for it.
 
     Raises:
         ProviderConfigError: no such provider, no key, or a base URL that is none.
     """
     row = provider_row(name, config.base_url)
+    called = config.name or name
     base_url = _base_url(row, config)
     default_model = config.default_model or row.default_model
     if row.needs_key and not config.api_key:
@@ -100,7 +111,7 @@ def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Pr
             return plain
         factory: ProviderFactory = make
         return factory(
-            name=name,
+            name=called,
             default_model=default_model,
             base_url=base_url,
             api_key=config.api_key,
@@ -114,7 +125,7 @@ def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Pr
     if default_model is None:
         raise ProviderConfigError(f"{name} has no default model; give --model")
     return OpenAIProvider(
-        name=name,
+        name=called,
         base_url=base_url,
         default_model=default_model,
         upstream=upstream,
@@ -122,6 +133,7 @@ def create_provider(name: str, config: ProviderConfig, upstream: Upstream) -> Pr
         key_header=row.key_header,
         quirks=row.quirks,
         relays=row.wires,
+        keeps_responses=row.keeps_responses,
         paths=row.paths,
         timeouts=config.timeouts,
         retry=config.retry,

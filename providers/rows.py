@@ -25,7 +25,8 @@ class ProviderRow:
 
     `key_variables` and `base_url_variables` name the environment variables in the order in which
     they count; the key goes as `Bearer` where `key_header` is None. `wires` are the formats that
-    the upstream speaks, `paths` those of them that lie elsewhere below its base URL. `factory` is a
+    the upstream speaks, `paths` those of them that lie elsewhere below its base URL;
+    `keeps_responses` tells that it stores responses for later calls. `factory` is a
     `module:attribute`, imported on first use; None is OpenAI's formats. One that `needs_nothing` is
     called without arguments.
     """
@@ -40,6 +41,7 @@ class ProviderRow:
     key_header: str | None = None
     quirks: Quirks = quirks.COMPATIBLE
     wires: frozenset[WireFormat] = COMPATIBLE_WIRES
+    keeps_responses: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
     factory: str | None = None
     needs_nothing: bool = False
@@ -55,6 +57,7 @@ OPENAI_ROW = ProviderRow(
     base_url_variables=("OPENAI_BASE_URL",),
     quirks=quirks.OPENAI,
     wires=RESPONSES_WIRES,
+    keeps_responses=True,
 )
 ROWS: Mapping[str, ProviderRow] = {
     row.name: row
@@ -110,6 +113,7 @@ ROWS: Mapping[str, ProviderRow] = {
             key_header="api-key",
             quirks=quirks.AZURE,
             wires=RESPONSES_WIRES,
+            keeps_responses=True,
         ),
         ProviderRow(
             "cerebras",
@@ -190,6 +194,7 @@ ROWS: Mapping[str, ProviderRow] = {
             read_base_url=base_urls.with_v1,
             quirks=quirks.XAI,
             wires=CHAT | {"responses"},
+            keeps_responses=True,
         ),
         ProviderRow(
             "litellm-gateway",

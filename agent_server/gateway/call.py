@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from agent_server.access import Caller
+from agent_server.accounts.limits import Admission
 from agent_server.doors.door import Door, ReadRequest
 from agent_server.gateway.failover import Trail
 from agent_server.stream_formats import StreamChoice
@@ -66,11 +67,11 @@ Charge: TypeAlias = tuple[str, str, Usage]
 class ModelCall:
     """What a client asked of which door, what was tried to answer it, and how it ended.
 
-    `model` is the name that the client gave, None where it gave none; `forwarded` are the headers
-    that go on to an upstream; `raw` is the body as it came; `began` is in seconds of
-    `time.perf_counter`. `answer` is there once it has content; `failure` is what ended the call
-    early; `charges` are what the agent's own calls used; `dropped` are the
-    fields that were left out of the request; `log_fields` go into the request's line.
+    `model` is the name that the client gave, None where it gave none; `raw` is the body as it came;
+    `forwarded` are the headers that go on to an upstream; `began` is in seconds of
+    `time.perf_counter`. `answer` is there once it has content, `failure` is what ended the call
+    early, `admission` is what it may use, `charges` are what the agent's own calls used; `dropped`
+    are the fields that were left out of the request; `log_fields` go into its line of the log.
     """
 
     door: Door
@@ -85,6 +86,7 @@ class ModelCall:
     trail: Trail = field(default_factory=Trail)
     answer: OpenAnswer | None = None
     failure: BaseException | None = None
+    admission: Admission | None = None
     charges: list[Charge] = field(default_factory=list)
     bytes_out: int = 0
     log_fields: dict[str, object] = field(default_factory=dict)

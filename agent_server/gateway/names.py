@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent_server.gateway.budgets import Budgets
@@ -34,7 +34,8 @@ class ModelNames:
     """Resolves names in the order of the design.
 
     Configured names, the agent, `provider/model`, and any other id, which goes to the default
-    provider. `budgets` and `retry` are those of routes that no configuration names.
+    provider. `budgets` and `retry` are those of routes that no configuration names; a provider of
+    the file has `patterns` of its own for them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ModelNames:
         default_model: str | None,
         agent: bool,
         plans: Mapping[str, RoutePlan] | None = None,
+        patterns: Mapping[str, Route] | None = None,
         budgets: Budgets | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class ModelNames:
         self._default_model = default_model
         self._agent = agent
         self._plans = plans or {}
+        self._patterns = patterns or {}
         self._budgets = budgets or Budgets()
         self._retry = retry or RetryPolicy()
         self._direct: OrderedDict[tuple[str, str], RoutePlan] = OrderedDict()
@@ -83,22 +86,28 @@ class ModelNames:
         plan = self._plans.get(tail) if tail else None
         return Target(plan or self._plan(tail or None), is_agent=True)
 
-    def _plan(self, name: str | None) -> RoutePlan:
-        head, slash, tail = (name or "").partition("/")
-        if slash and tail and self._providers.knows(head):
-            return self._direct_plan(head, tail)
-        provider = self._providers.default
-        model = name or self._default_model or provider.default_model
-        return self._direct_plan(provider.name, model)
+    def direct_plan(self, provider: str, model: str) -> RoutePlan:
+        """The plan of one model of one provider.
 
-    def _direct_plan(self, provider: str, model: str) -> RoutePlan:
+        Raises:
+            InvalidRequestError: the provider is known, but not configured.
+        """
         plan = self._direct.get((provider, model))
         if plan is None:
             # Raises here, before anything is remembered, for a provider without a key.
-            self._providers.get(provider, self._budgets)
-            route = Route(provider, model, budgets=self._budgets)
-            plan = RoutePlan(route.route_id, (route,), retry=self._retry, budgets=self._budgets)
+            pattern = self._patterns.get(provider) or Route(provider, "", budgets=self._budgets)
+            self._providers.get(provider, pattern.budgets)
+            route = replace(pattern, model=model, route_id="")
+            plan = RoutePlan(route.route_id, (route,), retry=self._retry, budgets=route.budgets)
             self._direct[provider, model] = plan
             if len(self._direct) > MOST_PLANS:
                 self._direct.popitem(last=False)
         return plan
+
+    def _plan(self, name: str | None) -> RoutePlan:
+        head, slash, tail = (name or "").partition("/")
+        if slash and tail and self._providers.knows(head):
+            return self.direct_plan(head, tail)
+        provider = self._providers.default
+        model = name or self._default_model or provider.default_model
+        return self.direct_plan(provider.name, model)

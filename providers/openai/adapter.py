@@ -60,6 +60,7 @@ class OpenAIProvider(RelayingProvider):
         api_key: str | None = None,
         quirks: Quirks = OPENAI,
         relays: frozenset[WireFormat] = CHAT_ONLY,
+        keeps_responses: bool = False,
         key_header: str | None = None,
         paths: Mapping[str, str] | None = None,
         timeouts: Timeouts | None = None,
@@ -68,6 +69,7 @@ class OpenAIProvider(RelayingProvider):
         self.name = name
         self.default_model = default_model
         self.relays = relays
+        self.keeps_responses = keeps_responses
         self._quirks = quirks
         self._addresses = Addresses(base_url, paths or {})
         header, value = (
