@@ -14,6 +14,7 @@ metadata", OpenTelemetry trace context, 2026-07-28.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -112,7 +113,9 @@ class Telemetry:
         def close() -> None:
             self._tracers.shutdown()
             self._meters.shutdown()
-            loop.call_soon_threadsafe(closed.set)
+            # Nobody waits any more where the loop has ended before.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(closed.set)
 
         # A daemon, so that a collector that does not answer cannot hold the process.
         threading.Thread(target=close, daemon=True, name="telemetry-close").start()
