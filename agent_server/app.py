@@ -70,6 +70,7 @@ DOORS = {
     "/v1/embeddings": EMBEDDINGS,
     "/api/chat": USE_CHAT,
 }
+COUNT_TOKENS_PATH = "/v1/messages/count_tokens"
 ROUTES = (
     Route("/v1/models", models.list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", models.get_model, methods=["GET"]),
@@ -150,7 +151,7 @@ def _agent(settings: Settings) -> Agent:
 
 def _endpoints(calls: ModelCalls) -> Mapping[str, ASGIApp]:
     doors: dict[str, ASGIApp] = {path: ModelEndpoint(door, calls) for path, door in DOORS.items()}
-    return {**doors, "/v1/messages/count_tokens": CountTokensEndpoint(calls)}
+    return {**doors, COUNT_TOKENS_PATH: CountTokensEndpoint(calls)}
 
 
 def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts) -> ASGIApp:

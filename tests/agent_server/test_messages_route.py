@@ -161,6 +161,7 @@ async def test_a_whole_answer_is_the_same_message(tmp_path: Path) -> None:
     assert message.usage.input_tokens == 5
     assert set(answer.headers["x-dropped-fields"].split(", ")) == {"thinking", "cache_control"}
     assert answer.headers["x-provider"] == "openai"
+    assert message._request_id == answer.headers["x-request-id"]
 
 
 async def test_an_anthropic_upstream_gets_the_body_as_it_came(tmp_path: Path) -> None:
