@@ -15,14 +15,16 @@ from starlette.types import ASGIApp
 
 from agent_server.access import Access
 from agent_server.accounts.accounts import Accounts
-from agent_server.accounts.configured import accounts_of
+from agent_server.accounts.configured import accounts_of, reconfigure
 from agent_server.agent_loop import AgentLimits, AgentLoop
 from agent_server.call_books import CallBooks
 from agent_server.doors.chat import CHAT, USE_CHAT
 from agent_server.doors.embeddings import EMBEDDINGS
 from agent_server.doors.messages import MESSAGES
 from agent_server.error_responses import error_response, log_error
-from agent_server.gateway.configured import configured_gateway
+from agent_server.gateway.config_file import GatewayFile
+from agent_server.gateway.configured import GatewayMaker
+from agent_server.gateway.reload import Watcher
 from agent_server.guard import Gate, Guard
 from agent_server.hot_paths import HotPaths
 from agent_server.mcp_servers import mcp_servers
@@ -90,12 +92,15 @@ def create_app(settings: Settings) -> ASGIApp:
 
     Raises:
         ProviderConfigError: the default provider is unknown, or lacks what it needs.
+        ConfigFileError: the gateway's file cannot be used.
         McpConfigError: the file of MCP servers cannot be used.
     """
     upstream = Upstream()
     agent = _agent(settings) if settings.agent else None
-    gateway = configured_gateway(settings, upstream)
-    accounts = accounts_of(settings)
+    maker = GatewayMaker(settings, upstream)
+    file = maker.read()
+    gateway = maker.make(file)
+    accounts = accounts_of(settings, keys=file.keys, prices=file.prices)
     numbers = Metrics(version("agent-server"))
     numbers.watch_breakers(gateway.breaker_states)
     if (usage := accounts.usage) is not None:
@@ -108,13 +113,21 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     endpoints = _endpoints(calls)
 
+    def apply(changed: GatewayFile) -> None:
+        made = maker.make(changed)
+        reconfigure(accounts, settings, keys=changed.keys, prices=changed.prices)
+        calls.gateway = made
+
+    watcher = Watcher(file, load=maker.read, apply=apply)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
             await accounts.start()
             if agent:
                 await agent.bridge.start()
-            yield
+            async with watcher.watching():
+                yield
         finally:
             if agent:
                 await agent.loop.aclose()
@@ -129,7 +142,7 @@ def create_app(settings: Settings) -> ASGIApp:
         exception_handlers={HTTPException: _router_error, AgentServerError: _our_error},
         lifespan=lifespan,
     )
-    router.state.services = Services(settings, calls, agent, accounts, numbers)
+    router.state.services = Services(settings, calls, agent, accounts, numbers, watcher)
     return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts)
 
 

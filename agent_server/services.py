@@ -10,6 +10,7 @@ from agent_server.accounts.accounts import Accounts
 from agent_server.agent_loop import AgentLoop
 from agent_server.gateway.names import ModelNames
 from agent_server.gateway.providers import ProviderPool
+from agent_server.gateway.reload import Watcher
 from agent_server.metrics import Metrics
 from agent_server.settings import Settings
 from agent_server.toolbox import Toolbox
@@ -37,6 +38,7 @@ class Services:
     agent: Agent | None
     accounts: Accounts
     metrics: Metrics
+    watcher: Watcher
 
     @property
     def providers(self) -> ProviderPool:

@@ -35,6 +35,23 @@ def accounts_of(
     )
 
 
+def reconfigure(
+    accounts: Accounts,
+    settings: Settings,
+    *,
+    keys: tuple[ApiKey, ...],
+    prices: Mapping[str, Price],
+) -> None:
+    """Take the keys and prices of a changed file; what is running is settled as it began.
+
+    Raises:
+        ValueError: two keys share a name or a digest; then nothing has changed.
+    """
+    all_keys = distinct_keys((*settings.api_keys, *keys))
+    accounts.prices = Prices(prices, unknown=settings.unknown_price)
+    accounts.book.configure(all_keys)
+
+
 def ledger_of(settings: Settings, *, make: bool = False) -> "Ledger | None":
     """The accounts in the store, None where the settings name none and none is there.
 

@@ -15,6 +15,7 @@ from agent_server.commands.options import (
     with_options,
 )
 from agent_server.data_dir import DataDirError
+from agent_server.gateway.config_nodes import ConfigFileError
 from agent_server.listener import StartError
 from agent_server.mcp_servers import McpConfigError
 from agent_server.process import serve as serve_until_stopped
@@ -63,6 +64,8 @@ def start(settings: Settings) -> None:
             settings.model_copy(update={"provider": choice.provider}),
             lambda url: click.echo(f"Agent Server answers at {url} (API: {url}/v1; Ctrl-C stops)"),
         )
+    except ConfigFileError as exc:
+        raise CommandError(f"{settings.gateway_config}: {exc}") from None
     except (DataDirError, McpConfigError, ProviderChoiceError, StartError) as exc:
         raise CommandError(str(exc)) from None
 

@@ -255,7 +255,7 @@ class RouteBook:
     def of(self, route: Route) -> RouteHealth:
         """The health of a route."""
         health = self._configured.get(route.route_id)
-        if health is None:
+        if health is None or health.origin != route.origin:
             health = self._others.get(route.route_id)
         if health is None or health.origin != route.origin:
             health = self._remember(route)

@@ -1,15 +1,22 @@
 """The gateway that the settings configure: its providers, its names, its ways to fail over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from agent_server.gateway.budgets import Budgets
+from agent_server.gateway.config_file import (
+    GatewayFile,
+    ProviderEntry,
+    Surroundings,
+    load_gateway_file,
+)
 from agent_server.gateway.failover import Failover
 from agent_server.gateway.gateway import Gateway
 from agent_server.gateway.names import ModelNames
 from agent_server.gateway.providers import ProviderPool
+from agent_server.gateway.routes import Route
 from agent_server.provider_choice import base_url_of, choose_provider, key_of
-from agent_server.settings import Settings
+from agent_server.settings import Settings, named_environment
 from providers.base import Provider
 from providers.registry import (
     ProviderConfig,
@@ -23,23 +30,64 @@ from providers.upstream import RetryPolicy, Upstream
 ALWAYS = frozenset({"offline"})
 
 
-def configured_gateway(settings: Settings, upstream: Upstream) -> Gateway:
-    """The gateway of these settings.
+class GatewayMaker:
+    """Makes the gateway of the settings and of the file that they name, at start and again.
+
+    The default provider and the health of routes stay over all that it makes.
 
     Raises:
         ProviderChoiceError: the default provider is unknown, or lacks what it needs.
-        ProviderConfigError: the default provider cannot be made from its settings.
     """
-    budgets = settings_budgets(settings)
-    providers = configured_providers(settings, choose_provider(settings).provider, upstream)
-    names = ModelNames(
-        providers,
-        default_model=settings.model,
-        agent=settings.agent,
-        budgets=budgets,
-        retry=RetryPolicy(limit=settings.max_retries),
-    )
-    return Gateway(providers, names, Failover())
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._default = choose_provider(settings).provider
+        self._failover = Failover()
+
+    def read(self) -> GatewayFile:
+        """What the file says, an empty one where the settings name none; blocks.
+
+        Raises:
+            ConfigFileError: it cannot be used.
+        """
+        path = self._settings.gateway_config
+        if path is None:
+            return GatewayFile()
+        names = provider_names()
+        around = Surroundings(
+            environment=named_environment(),
+            usable=tuple(_usable_configs(self._settings, self._default)),
+            mends={name: _mend(name) for name in names},
+            rows=names,
+            budgets=settings_budgets(self._settings),
+            retry=RetryPolicy(limit=self._settings.max_retries),
+        )
+        return load_gateway_file(path, around)
+
+    def make(self, file: GatewayFile) -> Gateway:
+        """The gateway; from now on the health of its routes is kept, that of others is not.
+
+        Raises:
+            ProviderConfigError: the default provider, or one of the file's, cannot be made.
+        """
+        settings = self._settings
+        providers = configured_providers(settings, self._default, self._upstream, file.providers)
+        names = ModelNames(
+            providers,
+            default_model=settings.model,
+            agent=settings.agent,
+            plans=file.plans,
+            patterns={
+                entry.name: Route(entry.name, "", budgets=entry.budgets, origin=entry.origin)
+                for entry in file.providers.values()
+            },
+            budgets=settings_budgets(settings),
+            retry=RetryPolicy(limit=settings.max_retries),
+        )
+        routes = [route for plan in file.plans.values() for route in plan.all_routes()]
+        self._failover.book.configure(routes, file.breaker)
+        return Gateway(providers, names, self._failover)
 
 
 def settings_budgets(settings: Settings) -> Budgets:
@@ -52,21 +100,26 @@ def settings_budgets(settings: Settings) -> Budgets:
     )
 
 
-def configured_providers(settings: Settings, default: str, upstream: Upstream) -> ProviderPool:
-    """The pool of providers that have what they need; `default` is made at once.
+def configured_providers(
+    settings: Settings,
+    default: str,
+    upstream: Upstream,
+    entries: Mapping[str, ProviderEntry] | None = None,
+) -> ProviderPool:
+    """The pool of providers that have what they need; `entries` are those of the gateway's file.
 
     Raises:
-        ProviderConfigError: the default provider cannot be made from its settings.
+        ProviderConfigError: the default provider, or one of the file's, cannot be made.
     """
-    configs = {name: _config(settings, name, default) for name in provider_names()}
-    factories = {
-        name: _factory(name, config, upstream)
-        for name, config in configs.items()
-        if name == default or _is_configured(name, config)
-    }
-    mends = {name: _mend(name) for name in configs}
+    configs = _usable_configs(settings, default)
+    factories = {name: _factory(name, config, upstream) for name, config in configs.items()}
+    for name, entry in (entries or {}).items():
+        factories[name] = _factory(entry.like, _entry_config(entry), upstream)
+    mends = {name: _mend(name) for name in provider_names()}
     pool = ProviderPool(factories, default=default, mends=mends, budgets=settings_budgets(settings))
-    pool.get(default)
+    # What cannot be made is said now, and not to the first caller.
+    for name in (default, *(entries or ())):
+        pool.get(name)
     return pool
 
 
@@ -77,6 +130,27 @@ def _factory(
         return create_provider(name, replace(config, timeouts=budgets.timeouts()), upstream)
 
     return make
+
+
+def _entry_config(entry: ProviderEntry) -> ProviderConfig:
+    row = provider_row(entry.like, entry.base_url)
+    return ProviderConfig(
+        name=entry.name,
+        api_key=entry.api_key,
+        base_url=entry.base_url,
+        # Nobody asks a provider of the file for its default model but by its name.
+        default_model=entry.default_model or row.default_model or entry.name,
+        retry=RetryPolicy(limit=0),
+    )
+
+
+def _usable_configs(settings: Settings, default: str) -> dict[str, ProviderConfig]:
+    configs = {name: _config(settings, name, default) for name in provider_names()}
+    return {
+        name: config
+        for name, config in configs.items()
+        if name == default or _is_configured(name, config)
+    }
 
 
 def _config(settings: Settings, name: str, default: str) -> ProviderConfig:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -31,12 +31,12 @@ class Watcher:
     """Follows one file. `load` reads it and `apply` puts it in force; both say what is wrong.
 
     `load` blocks and runs in a thread, `apply` runs on the loop; both raise `ConfigFileError` or
-    `ValueError` for a file that cannot be used. `file` is the one that is in force already.
+    `ValueError` for a file that cannot be used. `file` is the one that is in force already; where
+    it was read from nowhere, nothing is followed.
     """
 
     def __init__(
         self,
-        path: Path,
         file: GatewayFile,
         *,
         load: Callable[[], GatewayFile],
@@ -44,8 +44,7 @@ class Watcher:
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.reloads = 0
-        self._path = path
-        self._files = file.files or (path,)
+        self._files = file.files
         self._load = load
         self._apply = apply
         self._poll_seconds = poll_seconds
@@ -53,8 +52,13 @@ class Watcher:
         self._error: str | None = None
         self._in_force = self._seen = _marks(self._files)
 
-    def status(self) -> dict[str, object]:
-        """For `/health`: `{"status": "current"}`, or `stale` with what is wrong in the new file."""
+    def status(self) -> dict[str, object] | None:
+        """For `/health`: `{"status": "current"}`, or `stale` with what is wrong in the new file.
+
+        None where there is no file.
+        """
+        if not self._files:
+            return None
         if self._error is None:
             return {"status": "current", "reloads": self.reloads}
         return {"status": "stale", "reloads": self.reloads, "error": self._error}
@@ -63,11 +67,28 @@ class Watcher:
         """Read the file now, whether it looks changed or not."""
         self._poked.set()
 
-    async def run(self) -> None:
-        """Follow the file until cancelled."""
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follow the file meanwhile, and read it at once on SIGHUP."""
+        if not self._files:
+            yield
+            return
+        with _poked_by_hangup(self):
+            task = asyncio.create_task(self._run())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
         while True:
             is_poked = await self._pause()
-            await self.look(is_poked=is_poked)
+            try:
+                await self.look(is_poked=is_poked)
+            except Exception:
+                # The watcher must outlive whatever is wrong in what it calls.
+                log.exception("Gateway file not reloaded")
 
     async def look(self, *, is_poked: bool = False) -> None:
         """Read the file, if it has changed and come to rest since the last look, or is asked to."""
@@ -87,18 +108,18 @@ class Watcher:
             return
         # What changed while it was read differs from the marks of before, and is read again.
         known = dict(zip(self._files, marks, strict=True))
-        self._files = file.files or (self._path,)
+        self._files = file.files
         self._seen = self._in_force = tuple(
             known[path] if path in known else _mark(path) for path in self._files
         )
         self.reloads += 1
         self._error = None
-        log.info("Gateway file reloaded", path=str(self._path), models=len(file.plans))
+        log.info("Gateway file reloaded", path=str(self._files[0]), models=len(file.plans))
 
     def _complain(self, error: Exception) -> None:
         told = str(error).splitlines()
         more = f" (and {len(told) - MOST_TOLD} more)" if len(told) > MOST_TOLD else ""
-        text = f"{self._path.name}, {'; '.join(told[:MOST_TOLD])}{more}"
+        text = f"{self._files[0].name}, {'; '.join(told[:MOST_TOLD])}{more}"
         if text != self._error:
             log.error("Gateway file refused, the one before stays in force", error=text)
         self._error = text
@@ -114,7 +135,7 @@ class Watcher:
 
 
 @contextlib.contextmanager
-def poked_by_hangup(watcher: Watcher) -> Iterator[None]:
+def _poked_by_hangup(watcher: Watcher) -> Iterator[None]:
     """SIGHUP reads the file again, but for a server in a terminal, which it ends as ever."""
     loop = asyncio.get_running_loop()
     if sys.stdin is not None and sys.stdin.isatty():

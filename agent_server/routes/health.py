@@ -8,10 +8,14 @@ from agent_server.services import services_of
 
 
 async def health(request: Request) -> Response:
-    """`{"status": "healthy"}` as long as the process answers, with the state of each MCP server."""
-    agent = services_of(request).agent
+    """`{"status": "healthy"}` as long as the process answers, and the state of its parts."""
+    services = services_of(request)
+    agent = services.agent
     states = {server.name: server.state for server in agent.bridge.status()} if agent else {}
-    return JsonResponse({"status": "healthy", "mcp_servers": states})
+    parts: dict[str, object] = {"status": "healthy", "mcp_servers": states}
+    if (file := services.watcher.status()) is not None:
+        parts["gateway_config"] = file
+    return JsonResponse(parts)
 
 
 async def ready(request: Request) -> Response:

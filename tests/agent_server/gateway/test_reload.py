@@ -1,10 +1,8 @@
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from structlog.testing import capture_logs
 
 from agent_server.gateway.breakers import RouteBook
 from agent_server.gateway.config_file import GatewayFile, Surroundings, load_gateway_file
-from agent_server.gateway.reload import Watcher, poked_by_hangup
+from agent_server.gateway.reload import Watcher
 from agent_server.gateway.routes import RoutePlan
 
 AROUND = Surroundings(environment={}, usable=("openai",), rows=("openai", "custom"))
@@ -30,7 +28,7 @@ class Server:
         file = load_gateway_file(path, AROUND)
         self.file = file
         self.apply(file)
-        self.watcher = Watcher(path, file, load=self.load, apply=self.apply, poll_seconds=0.005)
+        self.watcher = Watcher(file, load=self.load, apply=self.apply, poll_seconds=0.005)
 
     def write(self, name: str, model: str = "m") -> None:
         new = self.path.with_suffix(".new")
@@ -61,20 +59,9 @@ def server(tmp_path: Path) -> Server:
     return Server(tmp_path / "gateway.yaml")
 
 
-@contextlib.asynccontextmanager
-async def watching(server: Server) -> AsyncIterator[None]:
-    task = asyncio.create_task(server.watcher.run())
-    server.changed.clear()
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 async def test_a_changed_file_is_in_force_by_itself(server: Server) -> None:
-    async with watching(server):
+    server.changed.clear()
+    async with server.watcher.watching():
         server.write("second")
         await asyncio.wait_for(server.changed.wait(), 2)
     assert server.names == ["second"]
@@ -103,7 +90,7 @@ async def test_a_bad_file_leaves_the_old_one_and_is_told_once(server: Server) ->
             server.path.write_text(text)
             await server.look()
             await server.look()
-    status = server.watcher.status()
+    status = server.watcher.status() or {}
     assert server.names == ["first"]
     assert status["status"] == "stale"
     assert str(status["error"]).startswith("gateway.yaml, line 1: models.x:")
@@ -111,25 +98,34 @@ async def test_a_bad_file_leaves_the_old_one_and_is_told_once(server: Server) ->
     assert [line["log_level"] for line in logs] == ["error"]
     server.write("mended")
     await server.look()
-    assert (server.names, server.watcher.status()["status"]) == (["mended"], "current")
+    assert (server.names, server.watcher.status()) == (
+        ["mended"],
+        {"status": "current", "reloads": 1},
+    )
 
 
 async def test_a_file_that_is_gone_leaves_the_old_one(server: Server) -> None:
     server.path.unlink()
     await server.look()
     assert server.names == ["first"]
-    assert "No such file" in str(server.watcher.status()["error"])
+    assert "No such file" in str(server.watcher.status())
+
+
+async def test_a_server_without_a_file_follows_none() -> None:
+    watcher = Watcher(GatewayFile(), load=GatewayFile, apply=lambda _: None)
+    async with watcher.watching():
+        assert watcher.status() is None
 
 
 async def test_a_file_that_cannot_be_put_in_force_is_as_bad(server: Server) -> None:
     def refuse(file: GatewayFile) -> None:
         raise ValueError("no such provider row")
 
-    watcher = Watcher(server.path, server.file, load=server.load, apply=refuse)
+    watcher = Watcher(server.file, load=server.load, apply=refuse)
     server.write("second")
     await watcher.look()
     await watcher.look()
-    assert "no such provider row" in str(watcher.status()["error"])
+    assert "no such provider row" in str(watcher.status())
 
 
 async def test_a_changed_key_file_is_a_change(tmp_path: Path) -> None:
@@ -137,9 +133,7 @@ async def test_a_changed_key_file_is_a_change(tmp_path: Path) -> None:
     key.write_text("one")
     path.write_text("providers:\n  lab: {base_url: http://h, api_key_file: lab.key}\n")
     loaded = [load_gateway_file(path, AROUND)]
-    watcher = Watcher(
-        path, loaded[0], load=lambda: load_gateway_file(path, AROUND), apply=loaded.append
-    )
+    watcher = Watcher(loaded[0], load=lambda: load_gateway_file(path, AROUND), apply=loaded.append)
     key.write_text("two")
     await watcher.look()
     await watcher.look()
@@ -148,10 +142,10 @@ async def test_a_changed_key_file_is_a_change(tmp_path: Path) -> None:
 
 async def test_a_hangup_reads_the_file_at_once(server: Server) -> None:
     server.watcher._poll_seconds = 60
-    async with watching(server):
-        with poked_by_hangup(server.watcher):
-            os.kill(os.getpid(), signal.SIGHUP)
-            await asyncio.wait_for(server.changed.wait(), 5)
+    server.changed.clear()
+    async with server.watcher.watching():
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(server.changed.wait(), 5)
     assert server.watcher.reloads == 1
 
 
