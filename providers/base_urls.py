@@ -50,7 +50,7 @@ def azure(text: str) -> str:
 
     The address alone stands for the `v1` API. A query `?api-version=...` chooses the older one, in
     which the model is a part of the path: there `{model}` stands for it.
-    Source: Microsoft Learn, "Azure OpenAI in Microsoft Foundry Models v1 API", 2026-10.
+    Source: Microsoft Learn, "API version lifecycle" of Azure OpenAI, 2026.
     """
     address, _, query = text.strip().partition("?")
     url = as_given(address)

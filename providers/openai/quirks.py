@@ -92,28 +92,27 @@ GATEWAY = Quirks(
     reasoning_field="reasoning_content", part_extra=True, relay_marks=MENDED_TOOL_CALLS
 )
 OPENROUTER = replace(GATEWAY, reasoning_field="reasoning")
-# Source: xAI documentation, "API reference", "Chat completions", 2026-10.
-XAI = replace(GATEWAY, part_extra=False)
-# Source: Cerebras documentation, "OpenAI Compatibility", section "Currently Unsupported OpenAI
-# Features", 2026-10.
+XAI = replace(GATEWAY, part_extra=False, developer_role=False)
+# Cerebras answers these with a 400; of the last two none changes what is said.
+# Source: req_llm documentation, "Cerebras", section "Unsupported OpenAI Features", 1.10.
 CEREBRAS = replace(
     COMPATIBLE,
     refused={"logit_bias": ({},), "frequency_penalty": (0,), "presence_penalty": (0,)},
+    dropped=frozenset({"parallel_tool_calls", "service_tier"}),
     completion_tokens=True,
     reasoning_field="reasoning",
     part_extra=False,
 )
-# Source: Mistral API reference, "Chat Completion", 2026-10: a field that is not there is a 422; the
-# usage of a stream comes unasked.
+# Mistral answers a field that it does not know with a 422, in a message as well
+# (mistralai/platform-docs-public#7, charmbracelet/crush#1590, Gage-Technologies/mistral-go#2). Its
+# recorded streams tell their usage unasked, and its seed is `random_seed`.
 MISTRAL = replace(
     COMPATIBLE,
     refused=NO_LOGPROBS,
     renamed={"seed": "random_seed"},
     dropped=frozenset({"stream_options", "user", "service_tier", "store", "metadata"}),
+    dropped_in_messages=frozenset({"name", "reasoning_content", "reasoning"}),
     reasoning_field=None,
     part_extra=False,
 )
-# Source: Perplexity API reference, "Chat Completions", 2026-10.
-PERPLEXITY = replace(
-    COMPATIBLE, refused=NO_LOGPROBS | {"n": (1,)}, reasoning_field=None, part_extra=False
-)
+PERPLEXITY = replace(COMPATIBLE, reasoning_field=None, part_extra=False)

@@ -215,6 +215,12 @@ SENT: list[tuple[Quirks, bool, JsonObject, JsonObject]] = [
         {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
     ),
     (MISTRAL, True, {"seed": 7, "user": "u"}, {"stream": True, "random_seed": 7}),
+    (
+        MISTRAL,
+        False,
+        {"messages": [{"role": "assistant", "content": "a", "reasoning_content": "b"}]},
+        {"messages": [{"role": "assistant", "content": "a"}]},
+    ),
     (COMPATIBLE, False, {"max_completion_tokens": 5}, {"max_tokens": 5}),
     (OPENAI, False, {"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
     (GROQ, False, {"temperature": 0, "n": 1}, {"temperature": 1e-8}),
