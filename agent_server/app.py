@@ -31,11 +31,14 @@ from agent_server.mcp_servers import mcp_servers
 from agent_server.metrics import Metrics
 from agent_server.model_calls import ModelCalls, StreamTimes
 from agent_server.request_context import REQUEST_ID_HEADER, RequestContext
+from agent_server.response_models import responses_of
 from agent_server.routes import discover, health, metrics, models, workflow_runs
 from agent_server.routes.count_tokens import CountTokensEndpoint
 from agent_server.routes.model_call import ModelEndpoint
+from agent_server.routes.responses import RESPONSES_PATH, CreateResponse, response_routes
 from agent_server.services import Agent, Services
 from agent_server.settings import Settings
+from agent_server.stored_responses.responses import Responses
 from agent_server.toolbox import Toolbox, ToolboxLimits
 from mcp_bridge.bridge import Bridge
 from providers.upstream import Upstream
@@ -111,7 +114,8 @@ def create_app(settings: Settings) -> ASGIApp:
         CallBooks(accounts, numbers),
         StreamTimes(settings.keep_alive_seconds, settings.stream_grace_seconds),
     )
-    endpoints = _endpoints(calls)
+    responses = responses_of(calls, accounts)
+    endpoints = _endpoints(calls, responses)
 
     def apply(changed: GatewayFile) -> None:
         made = maker.make(changed)
@@ -129,6 +133,7 @@ def create_app(settings: Settings) -> ASGIApp:
             async with watcher.watching():
                 yield
         finally:
+            await responses.aclose()
             if agent:
                 await agent.loop.aclose()
                 await agent.toolbox.aclose()
@@ -138,7 +143,11 @@ def create_app(settings: Settings) -> ASGIApp:
             await upstream.aclose()
 
     router = Starlette(
-        routes=[*(Route(path, to, methods=["POST"]) for path, to in endpoints.items()), *ROUTES],
+        routes=[
+            *(Route(path, to, methods=["POST"]) for path, to in endpoints.items()),
+            *response_routes(responses, calls.times),
+            *ROUTES,
+        ],
         exception_handlers={HTTPException: _router_error, AgentServerError: _our_error},
         lifespan=lifespan,
     )
@@ -162,9 +171,13 @@ def _agent(settings: Settings) -> Agent:
     return Agent(AgentLoop(toolbox, limits=limits), toolbox, bridge)
 
 
-def _endpoints(calls: ModelCalls) -> Mapping[str, ASGIApp]:
+def _endpoints(calls: ModelCalls, responses: Responses) -> Mapping[str, ASGIApp]:
     doors: dict[str, ASGIApp] = {path: ModelEndpoint(door, calls) for path, door in DOORS.items()}
-    return {**doors, COUNT_TOKENS_PATH: CountTokensEndpoint(calls)}
+    return {
+        **doors,
+        COUNT_TOKENS_PATH: CountTokensEndpoint(calls),
+        RESPONSES_PATH: CreateResponse(responses, calls.times),
+    }
 
 
 def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts) -> ASGIApp:
@@ -189,7 +202,7 @@ def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts) -> ASGIApp:
         app = CORSMiddleware(
             app,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=ACCEPTED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
             allow_credentials=False,

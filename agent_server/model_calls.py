@@ -48,7 +48,7 @@ class ModelCalls:
         self.gateway = gateway
         self._agent = agent
         self._books = books
-        self._times = times
+        self.times = times
 
     async def answer(self, call: ModelCall, send: Send, give_up: Callable[[], None]) -> None:
         """Answer a call; `give_up` ends the work for a client that reads nothing.
@@ -115,12 +115,12 @@ class ModelCalls:
             send,
             _stream_headers(encoder_class),
             keep_alive=encoder_class.keep_alive,
-            keep_alive_seconds=self._times.keep_alive_seconds,
+            keep_alive_seconds=self.times.keep_alive_seconds,
             give_up=give_up,
         )
         try:
             if not target.is_agent:
-                writer.hold(self._times.grace_seconds)
+                writer.hold(self.times.grace_seconds)
             try:
                 answer = await self.open(call, target)
             except AgentServerError as exc:
@@ -147,14 +147,15 @@ class ModelCalls:
         _log_request(call, chat)
         await _wait_for_backend(agent)
         head = _head(call, target)
+        call.agent_caller = AgentCaller(
+            owner=call.caller.owner,
+            may_not_execute=call.caller.refusal or "",
+            detached=call.choice.detached,
+        )
         events = agent.loop.run(
             chat,
             provider=self.gateway.provider(target.plan, call.charges),
-            caller=AgentCaller(
-                owner=call.caller.owner,
-                may_not_execute=call.caller.refusal or "",
-                detached=call.choice.detached,
-            ),
+            caller=call.agent_caller,
             response_id=head.response_id,
             model=head.model,
         )

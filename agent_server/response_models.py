@@ -1,24 +1,42 @@
 """How the Responses door reaches models: every call is one of the gateway's, or of the agent's."""
 
 import asyncio
+import pkgutil
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
 from typing import Literal, cast
 
+from agent_server.accounts.accounts import Accounts
 from agent_server.doors.responses import RESPONSES_FORMAT, responses_door
 from agent_server.gateway.call import ModelCall, OpenAnswer
 from agent_server.gateway.names import Target
 from agent_server.gateway.routes import Route
 from agent_server.model_calls import ModelCalls, call_headers, last_frames
+from agent_server.stored_responses.background import BackgroundResponses
+from agent_server.stored_responses.keeper import ResponseKeeper
+from agent_server.stored_responses.memory_store import MemoryResponseStore
 from agent_server.stored_responses.port import (
     OpenedResponse,
     ProviderAnswer,
     ResponseCall,
 )
+from agent_server.stored_responses.record import ResponseStore
+from agent_server.stored_responses.responses import Responses
 from agent_server.stream_formats import StreamChoice
 from providers.openai.adapter import OpenAIProvider
 from providers.relay.answer import RelayedAnswer
 from streaming.errors import AgentServerError, NotFoundError
+
+
+def responses_of(calls: ModelCalls, accounts: Accounts) -> Responses:
+    """The Responses door of a server: kept in its store, or in memory where there is none."""
+    store: ResponseStore = MemoryResponseStore()
+    if accounts.ledger is not None:
+        # SQLAlchemy is loaded for a store alone.
+        make = pkgutil.resolve_name("agent_server.stored_responses.sql_store:SqlResponseStore")
+        store = make(accounts.ledger.store)
+    models, keeper = GatewayResponses(calls), ResponseKeeper(store)
+    return Responses(models, keeper, BackgroundResponses(models, keeper))
 
 
 class GatewayResponses:
@@ -52,7 +70,7 @@ class GatewayResponses:
             made.failure = exc
             self._calls.finish(made)
             raise
-        return _Response(self._calls, made, target, answer, self._stored_by(made, answer))
+        return _Response(self._calls, call, made, target, answer, self._stored_by(made, answer))
 
     def kept_by(self, call: ResponseCall) -> str | None:
         """The provider that the call would be relayed to, if it keeps responses itself.
@@ -109,12 +127,14 @@ class _Response:
     def __init__(
         self,
         calls: ModelCalls,
+        asked: ResponseCall,
         call: ModelCall,
         target: Target,
         answer: OpenAnswer,
         stored_by: str | None,
     ) -> None:
         self._calls = calls
+        self._asked = asked
         self._call = call
         self._target = target
         self._answer = answer
@@ -152,6 +172,8 @@ class _Response:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._asked.is_cancelled and self._call.agent_caller is not None:
+            self._call.agent_caller.detached = False
         try:
             await self._answer.aclose()
         finally:

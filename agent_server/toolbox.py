@@ -41,12 +41,13 @@ _CLOSE_SECONDS = 10.0
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AgentCaller:
     """Whose request the agent answers, and what it may do for them.
 
     `owner` is whom the runs belong to. `may_not_execute` is empty, or says why no workflow may be
-    executed and which setting or scope would allow it. A detached run outlives its request.
+    executed and which setting or scope would allow it. A detached run outlives its request,
+    unless `detached` is taken back before that ends.
     `trace` are the headers of the trace context in which the agent works.
     """
 

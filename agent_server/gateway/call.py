@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from agent_server.access import Caller
 from agent_server.accounts.limits import Admission
@@ -59,6 +59,9 @@ class OpenAnswer(Protocol):
         ...
 
 
+if TYPE_CHECKING:
+    from agent_server.toolbox import AgentCaller
+
 # What one call of an upstream used: its provider, its model, its tokens.
 Charge: TypeAlias = tuple[str, str, Usage]
 
@@ -71,7 +74,8 @@ class ModelCall:
     `forwarded` are the headers that go on to an upstream; `began` is in seconds of
     `time.perf_counter`. `answer` is there once it has content, `failure` is what ended the call
     early, `admission` is what it may use, `charges` are what the agent's own calls used; `dropped`
-    are the fields that were left out of the request; `log_fields` go into its line of the log.
+    are the fields that were left out of the request; `agent_caller` is whom the agent works for;
+    `log_fields` go into the request's line of the log.
     """
 
     door: Door
@@ -89,6 +93,7 @@ class ModelCall:
     admission: Admission | None = None
     charges: list[Charge] = field(default_factory=list)
     bytes_out: int = 0
+    agent_caller: "AgentCaller | None" = None
     log_fields: dict[str, object] = field(default_factory=dict)
     dropped: dict[str, None] = field(default_factory=dict)
     _read: ReadRequest | None = None

@@ -10,6 +10,7 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_server.answers import JsonResponse, RawHeaders, StreamWriter, send_body
@@ -31,6 +32,7 @@ from streaming.json_bytes import dump
 from streaming.responses_objects import response_error
 from streaming.responses_sse import ResponsesEncoder
 
+RESPONSES_PATH: Final = "/v1/responses"
 DROPPED_HEADER: Final = b"x-dropped-fields"
 MAX_LIMIT: Final = 100
 DEFAULT_LIMIT: Final = 20
@@ -206,6 +208,18 @@ class ResponseResources:
             {"x-provider": record.provider or "", "cache-control": "no-store"},
             media_type=answer.content_type,
         )
+
+
+def response_routes(responses: Responses, times: StreamTimes) -> list[Route]:
+    """The routes of responses that were made."""
+    resources = ResponseResources(responses, times)
+    one = f"{RESPONSES_PATH}/{{response_id}}"
+    return [
+        Route(one, resources.get, methods=["GET"]),
+        Route(one, resources.delete, methods=["DELETE"]),
+        Route(f"{one}/input_items", resources.input_items, methods=["GET"]),
+        Route(f"{one}/cancel", resources.cancel, methods=["POST"]),
+    ]
 
 
 class _Followed:

@@ -123,7 +123,7 @@ class BackgroundResponses:
         """Cancel a response that has not ended, here or on another server."""
         run = self._runs.get((record.owner, record.response_id))
         if run is not None:
-            await self._end(run, _cancelled())
+            await self._end(run, _cancelled(), is_cancel=True)
             return await self._keeper.require(record.owner, record.response_id)
         cancelled = {**record.object(), "status": "cancelled"}
         record = replace(record, status="cancelled", response=orjson.dumps(cancelled))
@@ -232,12 +232,13 @@ class BackgroundResponses:
         run.response = response
         run.log.end(data)
 
-    async def _end(self, run: _Run, error: AgentServerError) -> None:
+    async def _end(self, run: _Run, error: AgentServerError, *, is_cancel: bool = False) -> None:
         """End a run with an error, and wait until that is kept."""
         if run.task is None:
             return
         if not run.is_ending:
             run.end_error = error
+            run.call.is_cancelled = is_cancel
             run.task.cancel()
         await asyncio.wait([run.task], timeout=END_SECONDS)
 
@@ -252,7 +253,7 @@ class BackgroundResponses:
             statuses = await self._keeper.statuses(list(self._runs))
             for run in list(self._runs.values()):
                 if statuses.get(run.draft.response_id) == "cancelled":
-                    await self._end(run, _cancelled())
+                    await self._end(run, _cancelled(), is_cancel=True)
 
 
 def no_events() -> InvalidRequestError:

@@ -21,6 +21,7 @@ class ResponseCall:
     answer; None leaves the choice to the model's name, `model`, which is None where the client gave
     none. The answer is named `head.response_id` unless a provider keeps it. `is_background`: the
     caller may be gone before the end, and only a provider that keeps responses may be relayed.
+    `is_cancelled`: the owner wants what it began to end with it.
     `raw` is the body as it came; `log_fields` go into the request's line of the log.
     """
 
@@ -37,6 +38,7 @@ class ResponseCall:
     raw: bytes = b""
     request_id: str = ""
     log_fields: dict[str, object] = field(default_factory=dict)
+    is_cancelled: bool = False
     _request: ResponseRequest | None = None
 
     @property
