@@ -24,6 +24,7 @@ from agent_server.doors.messages import MESSAGES
 from agent_server.error_responses import error_response, log_error
 from agent_server.gateway.config_file import GatewayFile
 from agent_server.gateway.configured import GatewayMaker
+from agent_server.gateway.gateway import Gateway
 from agent_server.gateway.reload import Watcher
 from agent_server.guard import Gate, Guard
 from agent_server.hot_paths import HotPaths
@@ -57,13 +58,29 @@ EXPOSED_HEADERS = (
     "x-vercel-ai-data-stream",
     "x-vercel-ai-ui-message-stream",
 )
+# What the SDKs of OpenAI and Anthropic say of themselves on every request.
+STAINLESS_HEADERS = (
+    "arch",
+    "helper-method",
+    "lang",
+    "os",
+    "package-version",
+    "retry-count",
+    "runtime",
+    "runtime-version",
+    "timeout",
+)
 ACCEPTED_HEADERS = (
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
     "authorization",
     "content-type",
     "last-event-id",
     "user-agent",
     "x-api-key",
     REQUEST_ID_HEADER,
+    *(f"x-stainless-{name}" for name in STAINLESS_HEADERS),
     "x-streaming-format",
     "x-workflow-detached",
     "x-workflow-progress",
@@ -104,10 +121,7 @@ def create_app(settings: Settings) -> ASGIApp:
     file = maker.read()
     gateway = maker.make(file)
     accounts = accounts_of(settings, keys=file.keys, prices=file.prices)
-    numbers = Metrics(version("agent-server"))
-    numbers.watch_breakers(gateway.breaker_states)
-    if (usage := accounts.usage) is not None:
-        numbers.watch_usage_rows(lambda: (usage.waiting, usage.lost))
+    numbers = _metrics(gateway, accounts)
     calls = ModelCalls(
         gateway,
         agent,
@@ -129,15 +143,13 @@ def create_app(settings: Settings) -> ASGIApp:
         try:
             await accounts.start()
             if agent:
-                await agent.bridge.start()
+                await agent.start()
             async with watcher.watching():
                 yield
         finally:
             await responses.aclose()
             if agent:
-                await agent.loop.aclose()
-                await agent.toolbox.aclose()
-                await agent.bridge.stop()
+                await agent.aclose()
             await accounts.stop()
             await calls.gateway.providers.aclose()
             await upstream.aclose()
@@ -153,6 +165,14 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     router.state.services = Services(settings, calls, agent, accounts, numbers, watcher)
     return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts)
+
+
+def _metrics(gateway: Gateway, accounts: Accounts) -> Metrics:
+    metrics = Metrics(version("agent-server"))
+    metrics.watch_breakers(gateway.breaker_states)
+    if (usage := accounts.usage) is not None:
+        metrics.watch_usage_rows(lambda: (usage.waiting, usage.lost))
+    return metrics
 
 
 def _agent(settings: Settings) -> Agent:

@@ -28,6 +28,16 @@ class Agent:
     toolbox: Toolbox
     bridge: Bridge
 
+    async def start(self) -> None:
+        """Start its MCP servers, and look after them from now on."""
+        await self.bridge.start()
+
+    async def aclose(self) -> None:
+        """End what runs without a reader, then the MCP servers."""
+        await self.loop.aclose()
+        await self.toolbox.aclose()
+        await self.bridge.stop()
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
