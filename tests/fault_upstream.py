@@ -23,6 +23,7 @@ KEEP_ALIVE_SECONDS = 0.01
 # Longer than any test: who waits for it has not noticed that it will not come.
 FOR_EVER_SECONDS = 60.0
 
+_ENDINGS = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
 Step = Callable[["Exchange"], Awaitable[None]]
 Format = Literal["chat", "messages"]
 
@@ -45,6 +46,7 @@ class Exchange:
     writer: asyncio.StreamWriter
     format: Format
     is_stream: bool
+    may_go_on: threading.Event
     has_left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def head(self, status: int, content_type: str, **headers: str) -> None:
@@ -97,6 +99,10 @@ class Exchange:
             await self.piece(frame)
         await self.end()
 
+    async def until_read(self) -> None:
+        """Wait until the client has what was sent: with it, a fault would be no later one."""
+        await asyncio.to_thread(self.may_go_on.wait, FOR_EVER_SECONDS)
+
     async def hang(self) -> None:
         """Say nothing more until the client leaves."""
         with contextlib.suppress(ConnectionError, TimeoutError):
@@ -114,10 +120,6 @@ class Exchange:
         self.has_left.set()
         raise ConnectionAbortedError
 
-    def cut(self) -> None:
-        """End the connection as if all were said."""
-        raise ConnectionAbortedError
-
     def reset(self) -> None:
         """Reset the connection."""
         connection = self.writer.get_extra_info("socket")
@@ -127,12 +129,18 @@ class Exchange:
 
 
 class FaultUpstream:
-    """The server of one script; `requests` are the attempts that it saw."""
+    """The server of one script; `requests` are the attempts that it saw.
+
+    `asked` counts the requests for those that wait for one, `departures` the clients that left an
+    answer which would never have come. What comes after the first content waits for `may_go_on`.
+    """
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self.url = ""
         self.requests: list[Asked] = []
+        self.asked = threading.Semaphore(0)
         self.departures = threading.Semaphore(0)
+        self.may_go_on = threading.Event()
         self._steps = steps
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -147,7 +155,8 @@ class FaultUpstream:
         assert task is not None
         self._tasks.add(task)
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            # A cancelled connection ends like a broken one: `asyncio` would log it as an error.
+            with contextlib.suppress(*_ENDINGS):
                 while True:
                     await self._answer(reader, writer)
         finally:
@@ -169,8 +178,9 @@ class FaultUpstream:
         path = head[0].split(" ")[1]
         step = self._steps[min(len(self.requests), len(self._steps) - 1)]
         self.requests.append(Asked(time.monotonic(), path, headers, body))
+        self.asked.release()
         wire: Format = "messages" if path.endswith("/messages") else "chat"
-        exchange = Exchange(reader, writer, wire, bool(body.get("stream")))
+        exchange = Exchange(reader, writer, wire, bool(body.get("stream")), self.may_go_on)
         try:
             await step(exchange)
         finally:
@@ -286,7 +296,7 @@ async def reset_in_body(exchange: Exchange) -> None:
     """A reset after the first content."""
     await exchange.begin()
     await exchange.words(*WORDS[:1])
-    await asyncio.sleep(0.02)
+    await exchange.until_read()
     exchange.reset()
 
 
@@ -302,7 +312,17 @@ async def stalls(exchange: Exchange) -> None:
     """Content, and then silence."""
     await exchange.begin()
     await exchange.words(*WORDS[:1])
+    await exchange.until_read()
     await exchange.hang()
+
+
+async def waits_for_more(exchange: Exchange) -> None:
+    """The whole answer, of which the rest comes once it may go on."""
+    await exchange.begin()
+    await exchange.words(*WORDS[:1])
+    await exchange.until_read()
+    await exchange.words(*WORDS[1:])
+    await exchange.finish()
 
 
 async def cut_before_content(exchange: Exchange) -> None:
@@ -315,6 +335,7 @@ async def cut_before_finish(exchange: Exchange) -> None:
     """A stream that ends, as HTTP has it, in the middle of the answer."""
     await exchange.begin()
     await exchange.words(*WORDS[:2])
+    await exchange.until_read()
     await exchange.end()
 
 
@@ -330,6 +351,7 @@ async def malformed_later_event(exchange: Exchange) -> None:
     """Bytes that are no JSON, between two events."""
     await exchange.begin()
     await exchange.words(*WORDS[:1])
+    await exchange.until_read()
     await exchange.piece(b'data: {"id": \n\n')
     await exchange.words(*WORDS[1:])
     await exchange.finish()
@@ -352,6 +374,7 @@ async def error_event_later(exchange: Exchange) -> None:
     """Status 200, content, and then an error."""
     await exchange.begin()
     await exchange.words(*WORDS[:1])
+    await exchange.until_read()
     await exchange.piece(_error_frame(exchange))
     await exchange.end()
 
