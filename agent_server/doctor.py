@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from agent_server.data_dir import LOCK_NAME, owner_of
+from agent_server.gateway.config_nodes import ConfigFileError
+from agent_server.gateway.configured import GatewayMaker
 from agent_server.listener import StartError, bind
 from agent_server.mcp_servers import McpConfigError, mcp_servers
 from agent_server.provider_choice import ProviderChoiceError, choose_provider
@@ -26,6 +28,8 @@ from agent_server.settings import (
     unknown_variables,
     variable_of,
 )
+from providers.registry import ProviderConfigError
+from providers.upstream import Upstream
 
 State: TypeAlias = Literal["ok", "note", "broken"]
 Check: TypeAlias = Callable[[Settings], "Iterator[Finding]"]
@@ -188,6 +192,23 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         yield Finding("MCP servers", "ok", ", ".join(names))
     if settings.secrets_file:
         yield _check_secrets_file(settings.secrets_file)
+    if settings.gateway_config:
+        yield _check_gateway_file(settings)
+
+
+def _check_gateway_file(settings: Settings) -> Finding:
+    path = settings.gateway_config
+    try:
+        maker = GatewayMaker(settings, Upstream())
+        file = maker.read()
+        maker.make(file)
+    except (ConfigFileError, ProviderChoiceError, ProviderConfigError) as exc:
+        mend = "correct it; docs/routing.md tells every field"
+        return Finding(
+            "Gateway file", "broken", f"{path}: {'; '.join(str(exc).splitlines())}", mend
+        )
+    names = ", ".join(file.plans) or "no models"
+    return Finding("Gateway file", "ok", f"{names} ({path})")
 
 
 def _check_secrets_file(path: Path) -> Finding:

@@ -80,10 +80,15 @@ class UpstreamService:
         if rejection.message and answer.request_id:
             message = f"{rejection.message} (request {answer.request_id})"
             rejection = replace(rejection, message=message)
-        return rejection_to_error(
+        error = rejection_to_error(
             rejection,
             provider=self.provider,
             status=answer.status,
             retry_after_seconds=answer.retry_after_seconds,
             secrets=self.secrets,
         )
+        told = answer.headers.get("x-should-retry")
+        if isinstance(error, UpstreamError) and told in {"true", "false"}:
+            # The upstream knows best, whatever its status says.
+            error.is_retryable = told == "true"
+        return error

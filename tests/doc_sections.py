@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from agent_server.error_responses import status_of
+from agent_server.gateway.failure import Verdict, verdict_of
+from agent_server.gateway.routes import RoutePlan
 from providers.offline.actions import ACTIONS, action_step
 from providers.registry import ROWS
 from providers.rejection import Rejection, rejection_to_error
-from providers.retry import should_repeat
 from streaming.encoder import Encoder, StreamHead
 from streaming.errors import UpstreamTimeoutError
 from streaming.events import (
@@ -154,7 +155,8 @@ def write_upstream_errors() -> Iterator[str]:
         rejection = Rejection(message="...", code=code)
         error = rejection_to_error(rejection, provider="groq", status=status)
         said = f"{status} `{code}`" if code else str(status)
-        repeated = "yes" if should_repeat(status, {}) else "no"
+        again = verdict_of(error, RoutePlan("model", ())) is Verdict.AGAIN
+        repeated = "yes" if again else "no"
         yield (
             f"| {said} | {status_of(error)} | `{error.error_type}` | {_code(error.code)} "
             f"| {repeated} |"

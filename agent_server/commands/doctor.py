@@ -9,7 +9,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from agent_server.commands.options import config_option, data_dir_option, with_options
+from agent_server.commands.options import (
+    config_option,
+    data_dir_option,
+    gateway_option,
+    with_options,
+)
 from agent_server.commands.target import client_key
 from agent_server.doctor import LOCAL_CHECKS, Finding
 from agent_server.doctor_probes import check_backend, check_provider_answers, check_server
@@ -27,7 +32,7 @@ SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "broken": ("✗", "red
 @click.option("--port", type=int, help="Port that the server would listen on.")
 @click.option("--url", help="Also look at this server, and at the proxy before it.")
 @click.option("--offline", is_flag=True, help="Ask this machine alone, not the provider.")
-@with_options(data_dir_option, config_option)
+@with_options(gateway_option, data_dir_option, config_option)
 def doctor(*, url: str | None, offline: bool, data_dir: Path | None, **options: object) -> None:
     """Look at everything that can be wrong, and say the mend.
 

@@ -20,6 +20,11 @@ config_option = click.option(
 data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where the journal and the lock file are."
 )
+gateway_option = click.option(
+    "--gateway-config",
+    type=click.Path(path_type=Path),
+    help="YAML file of named models and their routes.",
+)
 client_options = (
     click.option("--url", help="Server to call; else the one that holds the data folder."),
     data_dir_option,
@@ -41,11 +46,7 @@ server_options = (
         help="File that holds the provider's key.",
     ),
     click.option("--base-url", help="Where the provider answers."),
-    click.option(
-        "--gateway-config",
-        type=click.Path(path_type=Path),
-        help="YAML file of named models and their routes.",
-    ),
+    gateway_option,
     click.option(
         "--allowed-host", multiple=True, help="Name by which clients may call; may be repeated."
     ),

@@ -244,3 +244,22 @@ def test_doctor_ends_with_0_where_all_is_well_and_1_where_something_is_broken(
     assert broken.returncode == 1
     assert "AGENT_SERVER_MAX_TURNS" in broken.stdout
     assert "mend: " in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "said"),
+    [
+        ("models:\n  m:\n    routes: [{provider: offline, model: x}]\n", "ok", "m ("),
+        ("models: {m: {}}\n", "broken", "line 1: models.m.routes: needs from 1 to 32 routes"),
+        ("providers: {p: {like: openai}}\n", "broken", "needs a key"),
+    ],
+)
+def test_the_gateways_file_is_read_as_the_server_does(
+    text: str, state: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text)
+    settings = load_settings(provider="offline", gateway_config=path)
+    finding = list(check_files(settings))[-1]
+    assert (finding.title, finding.state) == ("Gateway file", state)
+    assert said in finding.detail

@@ -371,6 +371,13 @@ async def test_all_routes_limited_is_a_429_with_the_shortest_wait(tmp_path: Path
         assert at.asked() == {"first": 1, "second": 1}
 
 
+async def test_an_upstream_that_says_so_is_not_asked_again(tmp_path: Path) -> None:
+    step = faults.limited(x_should_retry="false")
+    async with stage(tmp_path, (step,), (faults.fine,)) as at:
+        assert (await at.call()).provider == "second"
+        assert at.asked() == {"first": 1, "second": 1}
+
+
 async def test_a_request_that_is_wrong_is_asked_once_and_told(tmp_path: Path) -> None:
     async with stage(tmp_path, (faults.bad_request,), (faults.fine,)) as at:
         got = await at.call()

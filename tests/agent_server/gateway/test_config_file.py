@@ -15,6 +15,7 @@ from agent_server.gateway.config_file import (
 )
 from agent_server.gateway.config_nodes import MAX_BYTES
 from providers.retry import RetryPolicy
+from tests.doc_pages import Block, blocks
 
 SECRET = "sk-canary-0123456789abcdef"
 AROUND = Surroundings(
@@ -269,3 +270,15 @@ def test_a_file_that_is_too_large_or_not_there_is_refused(path: Path) -> None:
         load_gateway_file(path, AROUND)
     with pytest.raises(ConfigFileError, match="cannot be read: No such file"):
         load_gateway_file(path.with_name("gone"), AROUND)
+
+
+EXAMPLES = [block for block in blocks("yaml") if block.page == "docs/routing.md"]
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.where)
+def test_a_file_of_the_docs_is_taken(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "claude-eu").write_text(SECRET)
+    around = replace(AROUND, usable=("openai", "anthropic", "offline"))
+    path = tmp_path / "gateway.yaml"
+    assert "smart" in read_gateway_file(block.text.encode(), path, around).plans
