@@ -15,6 +15,8 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-bench-master"
 MODEL = "gpt-4o-mini"
+# Checked for each request, and never reached.
+LIMITS = "rpm=1000000000;tpm=1000000000;parallel=100000;budget_day=100000;budget_month=100000"
 # What the machine's own environment must not decide.
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -32,15 +34,20 @@ def command(port: int, folder: Path, *, provider: str, base_url: str) -> list[st
     return [sys.executable, "-m", "agent_server", "serve", "--no-agent", *words]
 
 
-def environment() -> dict[str, str]:
-    """The whole environment of the server: one caller's key, and a log as collectors want it."""
+def environment(*, store: bool = True) -> dict[str, str]:
+    """The whole environment of the server: one caller's key, and a log as collectors want it.
+
+    With a store, the usage of every call is written into it.
+    """
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}  # noqa: TID251
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     return {
         **kept,
         "PYTHONPATH": str(ROOT),
-        "AGENT_SERVER_API_KEYS": f"bench=sha256:{digest};scopes=chat+admin",
+        "AGENT_SERVER_API_KEYS": f"bench=sha256:{digest};scopes=chat+admin;{LIMITS}",
+        "AGENT_SERVER_DATABASE_URL": "sqlite" if store else "",
         "AGENT_SERVER_MAX_CONCURRENT_REQUESTS": "4096",
+        "AGENT_SERVER_UNKNOWN_PRICE": "charge",
         "OPENAI_API_KEY": "sk-upstream",
         "ANTHROPIC_API_KEY": "sk-upstream",
         "LOG_FORMAT": "json",
