@@ -55,7 +55,7 @@ class CallBooks:
     def close(self, call: ModelCall) -> None:
         """Settle a call that has ended, however it did."""
         charges = _charges(call)
-        usage = sum((used for _, _, used in charges), Usage())
+        usage = charges[0][2] if len(charges) == 1 else sum((used for *_, used in charges), Usage())
         cost = self._cost(charges)
         outcome = _outcome(call)
         duration = time.perf_counter() - call.began
@@ -131,6 +131,8 @@ class CallBooks:
                 self._metrics.fallback(before[1], after[1])
 
     def _cost(self, charges: Sequence[Charge]) -> int | None:
+        if len(charges) == 1:
+            return self.accounts.cost(*charges[0])
         costs = [self.accounts.cost(*charge) for charge in charges]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None

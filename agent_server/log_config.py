@@ -11,6 +11,8 @@ What this module promises:
 object per line with `time` (RFC 3339, UTC), `level`, `event` and the record's own keys.
 """
 
+import asyncio
+import atexit
 import json
 import logging
 import re
@@ -130,11 +132,12 @@ def render_json(record: Record) -> bytes:
         "time": f"{_utc_second(int(now))}.{int(now * 1000) % 1000:03d}+00:00",
         "level": record.pop("level").lower(),
         "event": record.pop("event"),
+        **record,
     }
     try:
-        line = orjson.dumps(head | dict(record), default=repr, option=orjson.OPT_NON_STR_KEYS)
+        line = orjson.dumps(head, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # lone surrogates, or nested too deep
-        line = json.dumps(head | {key: repr(value) for key, value in record.items()}).encode()
+        line = json.dumps({key: repr(value) for key, value in head.items()}).encode()
     if line.isascii() and b"\x7f" not in line:
         return line
     return CONTROL_IN_UTF8.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
@@ -201,15 +204,19 @@ def _masker(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
 
     def mask(line: bytes) -> bytes:
         # Most lines hold nothing like a secret, and looking for that is far cheaper.
-        if any(mark in line for mark in marks) or b"bearer" in line.lower():
-            return pattern.sub(MASK, line)
-        return line
+        for mark in marks:
+            if mark in line:
+                return pattern.sub(MASK, line)
+        return pattern.sub(MASK, line) if b"bearer" in line.lower() else line
 
     return mask
 
 
 class _Sink:
-    """Where rendered lines go: masked, one write each, errors of the stream swallowed."""
+    """Where rendered lines go: masked, and errors of the stream swallowed.
+
+    What one turn of an event loop says goes out in one write, when the turn ends.
+    """
 
     def __init__(
         self,
@@ -221,6 +228,8 @@ class _Sink:
         self._render = render
         self._mask = mask
         self._lock = threading.Lock()
+        self._waiting: list[bytes] = []
+        atexit.register(self.flush)
 
     def process(self, _logger: object, method: str, record: Record) -> NoReturn:
         """Write a record of structlog and end its way: there is no logger behind."""
@@ -229,10 +238,28 @@ class _Sink:
 
     def write(self, level: str, now: float, record: Mapping[str, Any]) -> None:
         """Render and write one record; `now` is in Unix seconds."""
-        line = self._mask(self._render(_mask_by_name(record) | {"level": level, "time": now}))
+        masked = _mask_by_name(record)
+        masked["level"], masked["time"] = level, now
+        line = self._mask(self._render(masked))
         with self._lock:
+            is_first = not self._waiting
+            self._waiting += (line, b"\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            if is_first:
+                loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            lines, self._waiting = self._waiting, []
+            if not lines:
+                return
             try:
-                self._stream.write(line + b"\n")
+                self._stream.write(b"".join(lines))
                 self._stream.flush()
             except (OSError, ValueError):
                 # stderr is closed or full: there is nobody left to tell.

@@ -49,6 +49,12 @@ def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> St
     Raises:
         InvalidRequestError: one of our headers has a value that we do not know; `param` names it.
     """
+    options = body.get("stream_options")
+    include_usage = isinstance(options, dict) and options.get("include_usage") is True
+    if path != USE_CHAT_PATH and _OUR_HEADERS.isdisjoint(headers):
+        # What nearly every request is; the rules below come to the same.
+        name = "openai-sse" if _wants_stream(headers, body) else None
+        return StreamChoice(name, include_usage=include_usage)
     named = _read_header(headers, FORMAT_HEADER, _HEADER_FORMATS)
     if named is not None:
         name = named(headers, body)
@@ -59,12 +65,11 @@ def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> St
     wanted = _wants_stream(headers, body)
     if wanted is None:
         wanted = name in _STREAMS_UNLESS_REFUSED
-    options = body.get("stream_options")
     messages = messages_of(body)
     return StreamChoice(
         name if wanted else None,
         _read_header(headers, PROGRESS_HEADER, _PROGRESS),
-        isinstance(options, dict) and options.get("include_usage") is True,
+        include_usage,
         bool(_read_header(headers, DETACHED_HEADER, _DETACHED)),
         bool(messages) and messages[-1].get("role") == "assistant",
     )
@@ -130,6 +135,9 @@ def _always(name: str) -> Callable[[Mapping[str, str], JsonObject], str]:
     return lambda _headers, _body: name
 
 
+_OUR_HEADERS = frozenset(
+    header.lower() for header in (FORMAT_HEADER, PROGRESS_HEADER, DETACHED_HEADER)
+)
 _PROGRESS: Mapping[str, bool] = {"none": False, "text": True}
 _DETACHED: Mapping[str, bool] = {"true": True, "false": False}
 # What the header may say: the documented names, then the exact ones.

@@ -57,6 +57,7 @@ class ModelNames:
         self._budgets = budgets or Budgets()
         self._retry = retry or RetryPolicy()
         self._direct: OrderedDict[tuple[str, str], RoutePlan] = OrderedDict()
+        self._targets: OrderedDict[str | None, Target] = OrderedDict()
 
     def configured(self) -> Iterable[str]:
         """The names that the configuration gives."""
@@ -69,22 +70,12 @@ class ModelNames:
             NotFoundError: the agent was named on a server that does not serve it.
             InvalidRequestError: the provider is known, but not configured.
         """
-        if name is None:
-            return Target(self._plan(None), is_agent=self._agent)
-        if plan := self._plans.get(name):
-            return Target(plan, is_agent=False)
-        head, _, tail = name.partition(":")
-        if head not in AGENT_NAMES:
-            return Target(self._plan(name), is_agent=False)
-        if not self._agent:
-            raise NotFoundError(
-                f"The model '{name[:200]}' is not served: the agent is off. Start the server "
-                "without --no-agent (AGENT_SERVER_AGENT=true).",
-                code="model_not_found",
-                param="model",
-            )
-        plan = self._plans.get(tail) if tail else None
-        return Target(plan or self._plan(tail or None), is_agent=True)
+        target = self._targets.get(name)
+        if target is None:
+            target = self._targets[name] = self._find(name)
+            if len(self._targets) > MOST_PLANS:
+                self._targets.popitem(last=False)
+        return target
 
     def direct_plan(self, provider: str, model: str) -> RoutePlan:
         """The plan of one model of one provider.
@@ -103,6 +94,24 @@ class ModelNames:
             if len(self._direct) > MOST_PLANS:
                 self._direct.popitem(last=False)
         return plan
+
+    def _find(self, name: str | None) -> Target:
+        if name is None:
+            return Target(self._plan(None), is_agent=self._agent)
+        if plan := self._plans.get(name):
+            return Target(plan, is_agent=False)
+        head, _, tail = name.partition(":")
+        if head not in AGENT_NAMES:
+            return Target(self._plan(name), is_agent=False)
+        if not self._agent:
+            raise NotFoundError(
+                f"The model '{name[:200]}' is not served: the agent is off. Start the server "
+                "without --no-agent (AGENT_SERVER_AGENT=true).",
+                code="model_not_found",
+                param="model",
+            )
+        plan = self._plans.get(tail) if tail else None
+        return Target(plan or self._plan(tail or None), is_agent=True)
 
     def _plan(self, name: str | None) -> RoutePlan:
         head, slash, tail = (name or "").partition("/")

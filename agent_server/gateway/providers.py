@@ -34,6 +34,7 @@ class ProviderPool:
         self._mends = mends
         self._budgets = budgets or Budgets()
         self._made: dict[tuple[str, Budgets], Provider] = {}
+        self._last: dict[str, tuple[Budgets, Provider]] = {}
         self._listings: dict[str, tuple[float, list[ModelInfo]]] = {}
 
     @property
@@ -51,7 +52,12 @@ class ProviderPool:
         Raises:
             InvalidRequestError: the provider is known, but this server has no key for it.
         """
-        key = (name, budgets or self._budgets)
+        budgets = budgets or self._budgets
+        last = self._last.get(name)
+        if last is not None and last[0] is budgets:
+            # What is asked for again and again, without the price of comparing budgets.
+            return last[1]
+        key = (name, budgets)
         made = self._made.get(key)
         if made is None:
             if name not in self._factories:
@@ -60,7 +66,8 @@ class ProviderPool:
                     code="provider_not_configured",
                     param="model",
                 )
-            made = self._made[key] = self._factories[name](key[1])
+            made = self._made[key] = self._factories[name](budgets)
+        self._last[name] = (budgets, made)
         return made
 
     async def models(self) -> dict[str, list[ModelInfo]]:

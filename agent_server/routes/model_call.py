@@ -16,6 +16,7 @@ from agent_server.requests.json_body import read_json_object
 from streaming.errors import InvalidRequestError
 from streaming.events import JsonObject
 
+MAX_MODEL_CHARACTERS: Final = 512
 # What goes on to an upstream of the same format.
 FORWARDED_HEADERS: Final = (
     "anthropic-beta",
@@ -85,9 +86,9 @@ def read_model(body: JsonObject) -> str | None:
     model = body.get("model")
     if model is None:
         return None
-    if not isinstance(model, str) or not model:
-        what = "empty" if model == "" else kind(model)
-        raise InvalidRequestError(
-            f"`model` must be the name of a model, not {what}.", param="model"
-        )
-    return model
+    if isinstance(model, str) and 0 < len(model) <= MAX_MODEL_CHARACTERS:
+        return model
+    what = kind(model)
+    if isinstance(model, str):
+        what = f"{len(model)} characters" if model else "empty"
+    raise InvalidRequestError(f"`model` must be the name of a model, not {what}.", param="model")

@@ -205,15 +205,15 @@ def usage_from_json(data: JsonObject) -> Usage:
     prompt_details = prompt_details if isinstance(prompt_details, dict) else {}
     completion_details = completion_details if isinstance(completion_details, dict) else {}
     cached = _count(prompt_details.get("cached_tokens"))
-    if not cached:
-        cached = next((count for name in CACHED_FIELDS if (count := _count(data.get(name)))), 0)
+    for name in () if cached else CACHED_FIELDS:
+        cached = cached or _count(data.get(name))
     return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=_count(data.get("total_tokens")) or prompt + completion,
-        cached_tokens=cached,
-        cache_creation_tokens=_count(prompt_details.get("cache_write_tokens")),
-        reasoning_tokens=_count(completion_details.get("reasoning_tokens")),
+        prompt,
+        completion,
+        _count(data.get("total_tokens")) or prompt + completion,
+        cached,
+        _count(prompt_details.get("cache_write_tokens")),
+        _count(completion_details.get("reasoning_tokens")),
     )
 
 
@@ -227,7 +227,9 @@ def find_usage(chunk: JsonObject) -> Usage | None:
 
 
 def _count(value: JsonValue) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) else 0
 
 
 def _joined(value: JsonValue) -> str:
