@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from agent_server.accounts.accounts import Accounts
 from agent_server.accounts.keys import ApiKey, distinct_keys
+from agent_server.accounts.limits import SharedPool
 from agent_server.accounts.prices import Price, Prices
+from agent_server.accounts.store_errors import AccountsConfigError
 from agent_server.accounts.store_url import store_url
-from agent_server.settings import Settings, child_environment
+from agent_server.settings import Settings, child_environment, variable_of
 
 if TYPE_CHECKING:
     from agent_server.accounts.ledger import Ledger
@@ -24,13 +26,14 @@ def accounts_of(
     `keys` and `prices` are those of the gateway's file, besides those of the settings.
 
     Raises:
-        DatabaseUrlError: the store's address cannot be used.
-        ValueError: two keys share a name or a digest.
+        AccountsConfigError: two keys share a name or a digest, or the address of the store or of
+            Redis cannot be used.
     """
     return Accounts(
-        keys=distinct_keys((*settings.api_keys, *keys)),
+        keys=_all_keys(settings, keys),
         prices=Prices(prices, unknown=settings.unknown_price),
         ledger=ledger_of(settings),
+        pool=_pool_of(settings),
         keep_days=settings.usage_retention_days,
     )
 
@@ -45,9 +48,9 @@ def reconfigure(
     """Take the keys and prices of a changed file; what is running is settled as it began.
 
     Raises:
-        ValueError: two keys share a name or a digest; then nothing has changed.
+        AccountsConfigError: two keys share a name or a digest; then nothing has changed.
     """
-    all_keys = distinct_keys((*settings.api_keys, *keys))
+    all_keys = _all_keys(settings, keys)
     accounts.prices = Prices(prices, unknown=settings.unknown_price)
     accounts.book.configure(all_keys)
 
@@ -58,7 +61,7 @@ def ledger_of(settings: Settings, *, make: bool = False) -> "Ledger | None":
     With `make` it is then the file of the data folder, which is made.
 
     Raises:
-        DatabaseUrlError: the store's address cannot be used.
+        AccountsConfigError: the store's address cannot be used.
     """
     given = settings.database_url.get_secret_value() if settings.database_url else None
     url = store_url(given or ("sqlite" if make else None), settings.data_dir)
@@ -67,4 +70,31 @@ def ledger_of(settings: Settings, *, make: bool = False) -> "Ledger | None":
     from agent_server.accounts.ledger import Ledger  # noqa: PLC0415
     from agent_server.accounts.store import Store  # noqa: PLC0415
 
-    return Ledger(Store(url, environment=child_environment()))
+    try:
+        return Ledger(Store(url, environment=child_environment()))
+    except AccountsConfigError as exc:
+        raise AccountsConfigError(f"{variable_of('database_url')}: {exc}") from None
+
+
+def _all_keys(settings: Settings, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+    try:
+        return distinct_keys((*settings.api_keys, *keys))
+    except ValueError as exc:
+        raise AccountsConfigError(f"keys of the settings and of the file: {exc}") from None
+
+
+def _pool_of(settings: Settings) -> SharedPool | None:
+    if settings.redis_url is None:
+        return None
+    try:
+        from agent_server.accounts.redis_limits import RedisPool  # noqa: PLC0415
+    except ImportError:
+        raise AccountsConfigError(
+            f"{variable_of('redis_url')} needs the extra [redis]: pip install 'agent-server[redis]'"
+        ) from None
+    try:
+        return RedisPool(settings.redis_url.get_secret_value())
+    except ValueError:
+        raise AccountsConfigError(
+            f"{variable_of('redis_url')} takes redis://host:port/0, rediss:// or unix://path"
+        ) from None

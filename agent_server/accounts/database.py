@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from agent_server.accounts.store_errors import DatabaseUrlError
+from agent_server.accounts.store_errors import AccountsConfigError
 
 TIMEOUT_SECONDS = 5.0
 
@@ -22,7 +22,7 @@ def open_engine(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Engine
     """An engine with one connection at most, not yet connected.
 
     Raises:
-        DatabaseUrlError: the URL is none of SQLite's or PostgreSQL's, or the driver is missing.
+        AccountsConfigError: the URL is none of SQLite's or PostgreSQL's, or the driver is missing.
     """
     parsed = _parse(url)
     arguments: dict[str, Any]
@@ -48,7 +48,7 @@ def open_engine(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Engine
             hide_parameters=True,
         )
     except ImportError as exc:
-        raise DatabaseUrlError(
+        raise AccountsConfigError(
             "The store's driver is not installed: PostgreSQL needs the extra [postgres] "
             "(pip install 'agent-server[postgres]')."
         ) from exc
@@ -61,14 +61,14 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise DatabaseUrlError(_NO_URL) from None
+        raise AccountsConfigError(_NO_URL) from None
     backend = parsed.get_backend_name()
     if backend in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
         Path(str(parsed.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return parsed.set(drivername="sqlite+pysqlite")
-    raise DatabaseUrlError(_NO_URL)
+    raise AccountsConfigError(_NO_URL)
 
 
 def _prepare_sqlite(engine: Engine) -> None:

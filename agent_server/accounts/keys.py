@@ -26,6 +26,8 @@ KEY_PREFIX = "as-"
 ENTRY_SHAPE = "name=sha256:<64 hex digits>[;scopes=chat+run][;owner=name]"
 NANO_PER_USD = 1_000_000_000
 HIGHEST_LIMIT = 10**12
+# A milliard dollars: whole numbers of 64 bits hold it in nano-dollars.
+HIGHEST_BUDGET = 10**18
 
 # The words of an entry's options, and the fields that they set.
 OPTIONS: Mapping[str, str] = {
@@ -278,7 +280,7 @@ def _read_money(value: object, name: str) -> int:
         nano = Decimal(str(value)) * NANO_PER_USD
     except InvalidOperation:
         nano = Decimal("NaN")
-    if isinstance(value, bool) or not nano.is_finite() or not 0 <= nano <= HIGHEST_LIMIT**2:
+    if isinstance(value, bool) or not nano.is_finite() or not 0 <= nano <= HIGHEST_BUDGET:
         raise ValueError(f"{name} takes an amount in USD, such as 5 or 0.50")
     return int(nano)
 

@@ -52,6 +52,8 @@ FIELDS: Mapping[Kind, str] = {
 MAX_ACCOUNTS = 10_000
 IDLE_SECONDS = 300.0
 LOAD_RETRY_SECONDS = 30.0
+# What was leased for one call may be taken by another that came at the same time.
+FILL_TRIES = 5
 
 
 class Ask(NamedTuple):
@@ -78,11 +80,13 @@ class Row(NamedTuple):
 class Account:
     """The meters of one key."""
 
-    __slots__ = ("key", "last_used", "load_at", "loading", "meters", "rows", "running")
+    __slots__ = ("filling", "key", "last_used", "load_at", "loading", "meters", "rows", "running")
 
     def __init__(self, key: ApiKey, meters: Mapping[Kind, Meter], *, load_at: float) -> None:
         self.meters = meters
         self.load_at = load_at
+        # Held while the shared limits are asked for this key.
+        self.filling = asyncio.Lock()
         self.loading: asyncio.Task[None] | None = None
         self.last_used = 0.0
         self.running = 0
@@ -99,7 +103,7 @@ class Account:
     def short_of(self, ask: Ask, now: float) -> Row | None:
         """The limit that has no room for the call, if there is one."""
         for row in self.rows:
-            if row.meter.room(row.limit, now) < _hard(row.kind, ask):
+            if row.meter.room(row.limit, now) < hard_part(row.kind, ask):
                 return row
         return None
 
@@ -109,8 +113,8 @@ class Account:
         self.last_used = now
         taken = []
         for kind, limit, meter in self.rows:
-            amount = _hard(kind, ask)
-            if soft := _soft(kind, ask):
+            amount = hard_part(kind, ask)
+            if soft := soft_part(kind, ask):
                 amount += max(0, min(soft, meter.room(limit, now) - amount))
             taken.append(_Taken(kind, meter, meter.take(amount, now), amount))
         return taken
@@ -118,7 +122,7 @@ class Account:
     def rate_limits(self, now: float) -> RateLimits:
         """What is left of the limits per minute."""
         states = {
-            kind: LimitState(limit, meter.room(limit, now), meter.reset_seconds(now))
+            kind: LimitState(limit, meter.remaining(limit, now), meter.reset_seconds(now))
             for kind, limit, meter in self.rows
         }
         return RateLimits(states.get("requests"), states.get("tokens"))
@@ -181,8 +185,11 @@ class SharedPool(Protocol):
     def meters(self, key: ApiKey) -> Mapping[Kind, Meter]:
         """New meters of a key, whose room is what this server has leased."""
 
-    async def fill(self, account: Account, ask: Ask) -> None:
-        """Lease enough for the call, if the shared limits have it; never fails."""
+    # Called when the pool can be reached again, and may have forgotten what was spent.
+    on_return: Callable[[], None]
+
+    async def fill(self, account: Account, ask: Ask) -> bool:
+        """Lease enough for the call; False if the shared limits have it not. Never fails."""
 
     @property
     def scope(self) -> LimitsScope:
@@ -205,6 +212,8 @@ class Limits:
         self._clock = clock
         self._wall = wall
         self._accounts: dict[str, Account] = {}
+        if pool is not None:
+            pool.on_return = self._load_again
 
     @property
     def scope(self) -> LimitsScope:
@@ -231,8 +240,11 @@ class Limits:
             await self._load(account)
         short = account.short_of(ask, self._clock())
         if short is not None and self._pool is not None:
-            await self._pool.fill(account, ask)
-            short = account.short_of(ask, self._clock())
+            for _ in range(FILL_TRIES):
+                has_room = await self._pool.fill(account, ask)
+                short = account.short_of(ask, self._clock())
+                if short is None or not has_room:
+                    break
         now = self._clock()
         if short is not None:
             raise _refusal(account, short, ask, now)
@@ -268,6 +280,13 @@ class Limits:
             or (account.key.has_budget and self._load_spend is None)
         }
 
+    def _load_again(self) -> None:
+        """Read again what was spent, for a pool that may have forgotten it."""
+        if self._load_spend is not None:
+            for account in self._accounts.values():
+                if account.key.has_budget:
+                    account.load_at = -math.inf
+
     async def _load(self, account: Account) -> None:
         """Read what the key has spent; those that come meanwhile wait for the same answer."""
         if account.loading is None:
@@ -296,13 +315,15 @@ class _Taken(NamedTuple):
     amount: int
 
 
-def _hard(kind: Kind, ask: Ask) -> int:
+def hard_part(kind: Kind, ask: Ask) -> int:
+    """What a call needs of a limit."""
     if kind == "tokens":
         return ask.tokens
     return ask.cost if kind in _BUDGETS else 1
 
 
-def _soft(kind: Kind, ask: Ask) -> int:
+def soft_part(kind: Kind, ask: Ask) -> int:
+    """What it would take besides, if there is room."""
     if kind == "tokens":
         return ask.soft_tokens
     return ask.soft_cost if kind in _BUDGETS else 0
@@ -311,12 +332,12 @@ def _soft(kind: Kind, ask: Ask) -> int:
 def _refusal(account: Account, short: Row, ask: Ask, now: float) -> RateLimitError:
     kind, limit, meter = short
     name = account.key.name
-    amount = _hard(kind, ask)
+    amount = hard_part(kind, ask)
     wait = meter.wait_seconds(limit, amount, now)
     come_again = f"Come again in {duration_text(wait)}."
     limits = account.rate_limits(now).headers()
     if kind in _BUDGETS:
-        left = max(0, meter.room(limit, now))
+        left = max(0, meter.remaining(limit, now))
         return RateLimitError(
             f"The API key '{name}' has {_usd(left)} left of its budget of {_usd(limit)} a {kind}, "
             f"and this call may cost {_usd(amount)}. The budget is whole again in "

@@ -27,6 +27,9 @@ class Meter(Protocol):
     def room(self, limit: int, now: float) -> int:
         """How much may be taken now; below 0 where more was used than reserved."""
 
+    def remaining(self, limit: int, now: float) -> int:
+        """How much is left of the whole limit, which may be more than there is room for here."""
+
     def take(self, amount: int, now: float) -> object:
         """Take an amount, whether or not there is room; gives what `settle` needs."""
 
@@ -99,6 +102,10 @@ class Window:
             self._used -= over.amount
         return limit - self._used
 
+    def remaining(self, limit: int, now: float) -> int:
+        """How much is left: there is room for all of it."""
+        return self.room(limit, now)
+
     def take(self, amount: int, now: float) -> Bucket:
         """Take units; the bucket takes back what is not used."""
         buckets = self._buckets
@@ -144,6 +151,10 @@ class Gauge:
         """How many more may run."""
         del now
         return limit - self.used
+
+    def remaining(self, limit: int, now: float) -> int:
+        """How much is left: there is room for all of it."""
+        return self.room(limit, now)
 
     def take(self, amount: int, now: float) -> None:
         """Count calls in."""
@@ -208,6 +219,10 @@ class Spend:
             self.period = self._period_of(wall)
             self.spent = self.reserved = 0
         return limit - self.spent - self.reserved
+
+    def remaining(self, limit: int, now: float) -> int:
+        """How much is left: there is room for all of it."""
+        return self.room(limit, now)
 
     def take(self, amount: int, now: float) -> Period:
         """Reserve an amount."""

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent_server.accounts.database import open_engine
 from agent_server.accounts.migrations import HEAD
-from agent_server.accounts.store_errors import DatabaseUrlError, MigrationError
+from agent_server.accounts.store_errors import AccountsConfigError, MigrationError
 
 TIMEOUT_SECONDS = 120.0
 VERSION_TABLE = "alembic_version"
@@ -85,7 +85,7 @@ def main() -> int:
     try:
         engine = open_engine(sys.stdin.read().strip(), timeout_seconds=TIMEOUT_SECONDS)
         migrate(engine)
-    except (SQLAlchemyError, DatabaseUrlError) as exc:
+    except (SQLAlchemyError, AccountsConfigError) as exc:
         first = str(exc).strip().partition("\n")[0]
         sys.stderr.write(f"{first}\n")
         return 1

@@ -38,7 +38,7 @@ class Store:
         """Prepare the store; nothing is opened yet. `environment` is that of the child process.
 
         Raises:
-            DatabaseUrlError: the URL cannot be used.
+            AccountsConfigError: the URL cannot be used.
         """
         self._url = url
         self._environment = environment or {}

@@ -1,12 +1,15 @@
-"""What can go wrong with the store, in a module that needs no database library."""
+"""What can go wrong with accounts and their store, in a module that needs no library."""
 
 
 class StoreError(Exception):
     """The store cannot be read or written now; the reason is in the log."""
 
 
-class DatabaseUrlError(Exception):
-    """The address of the store cannot be used; the message says why, without its password."""
+class AccountsConfigError(ValueError):
+    """Keys, or the address of the store or of Redis, cannot be used; the message says why.
+
+    It never repeats an address, which may hold a password.
+    """
 
 
 class MigrationError(Exception):

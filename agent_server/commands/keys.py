@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent_server.accounts.store_errors import DatabaseUrlError, MigrationError
+from agent_server.accounts.store_errors import AccountsConfigError, MigrationError
 from agent_server.accounts.stored_keys import key_object, new_key
 from agent_server.commands.lazy import CommandError
 from agent_server.commands.options import config_option, data_dir_option, settings_of, with_options
@@ -130,8 +130,8 @@ def _with_ledger(
     configure_logging("WARNING", secrets=settings.secret_values())
     try:
         return asyncio.run(_open_and_use(settings, use, make=make))
-    except (DatabaseUrlError, MigrationError) as exc:
-        raise CommandError(f"{variable_of('database_url')}: {exc}") from None
+    except (AccountsConfigError, MigrationError) as exc:
+        raise CommandError(str(exc)) from None
     except AgentServerError as exc:
         raise CallFailedError(exc.message) from None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from agent_server.accounts.store_errors import AccountsConfigError
 from agent_server.commands.lazy import CommandError
 from agent_server.commands.options import (
     provider_of,
@@ -66,7 +67,13 @@ def start(settings: Settings) -> None:
         )
     except ConfigFileError as exc:
         raise CommandError(f"{settings.gateway_config}: {exc}") from None
-    except (DataDirError, McpConfigError, ProviderChoiceError, StartError) as exc:
+    except (
+        AccountsConfigError,
+        DataDirError,
+        McpConfigError,
+        ProviderChoiceError,
+        StartError,
+    ) as exc:
         raise CommandError(str(exc)) from None
 
 

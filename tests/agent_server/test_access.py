@@ -1,7 +1,10 @@
+from collections.abc import Sequence
+
 import pytest
 
 from agent_server.access import Access, Caller
-from agent_server.accounts.keys import digest_of, parse_api_keys
+from agent_server.accounts.key_book import KeyBook
+from agent_server.accounts.keys import ApiKey, digest_of, parse_api_keys
 from agent_server.request_headers import headers_of
 from streaming.errors import (
     AuthenticationError,
@@ -124,6 +127,31 @@ def test_an_unknown_key_is_refused(headers: dict[str, str], code: str) -> None:
     with pytest.raises(AuthenticationError) as raised:
         access(KEYS).identify(headers, "127.0.0.1")
     assert raised.value.code == code
+
+
+def test_an_expired_key_is_refused_by_its_name() -> None:
+    entries = (f"alice=sha256:{digest_of(ALICE)};expires=2020-01-01",)
+    with pytest.raises(AuthenticationError, match="'alice' has expired") as raised:
+        access(entries).identify({"x-api-key": ALICE}, "127.0.0.1")
+    assert raised.value.code == "expired_api_key"
+
+
+async def test_a_key_that_is_not_at_hand_is_looked_for_in_the_store() -> None:
+    (stored,) = parse_api_keys([f"bob=sha256:{digest_of(BOB)};scopes=chat"])
+
+    async def read(digests: Sequence[str]) -> dict[str, ApiKey]:
+        return {stored.sha256: stored} if stored.sha256 in digests else {}
+
+    book = KeyBook(parse_api_keys([KEYS[0]]), read_keys=read)
+    guard = Access(book=book, is_loopback=True, allowed_hosts=(), cors_origins=())
+    of_alice, of_bob = {"x-api-key": ALICE}, {"x-api-key": BOB}
+    assert guard.identify(of_bob, None) is None
+    found = await guard.find(of_bob, None)
+    assert (found.name, found.key) == ("bob", stored)
+    assert guard.identify(of_bob, None) == found
+    assert await guard.find(of_alice, None) == guard.identify(of_alice, None)
+    with pytest.raises(AuthenticationError):
+        await guard.find({"x-api-key": "as-wrong"}, None)
 
 
 def test_a_key_without_the_scope_run_executes_nothing() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +22,7 @@ from agent_server.accounts.ledger import Ledger
 from agent_server.accounts.store import Store
 from agent_server.answers import JsonResponse
 from agent_server.error_responses import error_response
+from agent_server.request_headers import headers_of
 from agent_server.routes import keys
 from streaming.errors import AgentServerError
 
@@ -43,7 +43,7 @@ class Callers:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             try:
-                caller = await self._access.find(Headers(scope=scope), scope["client"][0])
+                caller = await self._access.find(headers_of(scope), scope["client"][0])
             except AgentServerError as exc:
                 await error_response(exc)(scope, receive, send)
                 return

@@ -21,7 +21,7 @@ from agent_server.accounts.keys import ApiKey, api_key_from_fields
 from agent_server.accounts.meters import day_of, month_of
 from agent_server.accounts.migrations import HEAD
 from agent_server.accounts.store import Store
-from agent_server.accounts.store_errors import DatabaseUrlError, MigrationError, StoreError
+from agent_server.accounts.store_errors import AccountsConfigError, MigrationError, StoreError
 from agent_server.accounts.store_url import store_url
 from agent_server.accounts.stored_keys import new_key_id
 from agent_server.accounts.tables import metadata, spend, usage
@@ -367,7 +367,7 @@ async def test_a_step_that_fails_is_an_error_with_its_reason(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("url", ["mysql://x:secret-word@y/z", "secret-word", "sqlite://", ""])
 def test_an_address_that_cannot_be_used_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(DatabaseUrlError, match="postgresql://") as raised:
+    with pytest.raises(AccountsConfigError, match="postgresql://") as raised:
         open_engine(url)
     assert "secret-word" not in str(raised.value)
 
