@@ -28,7 +28,7 @@ from streaming.events import (
     Usage,
     WorkflowEvent,
 )
-from streaming.messages_objects import end_object, usage_object
+from streaming.messages_objects import end_object, text_block, tool_block, usage_object
 from streaming.progress import ProgressText
 
 
@@ -82,6 +82,7 @@ class MessageBody:
             "content": self._content,
             **end_object(self._reason, "".join(self._refusal)),
             "usage": usage_object(self._usage),
+            "container": None,
         }
         if self._workflow_events:
             body["workflow_events"] = self._workflow_events
@@ -137,17 +138,12 @@ class MessageBody:
 
     def _begin_call(self, event: ToolCallStarted) -> None:
         self._end_blocks()
-        call: JsonObject = {
-            "type": "tool_use",
-            "id": event.call_id,
-            "name": event.name,
-            "input": {},
-        }
+        call = tool_block(event.call_id, event.name)
         self._calls[event.index] = call
         self._content.append(call)
 
     def _end_blocks(self) -> None:
-        _flush(self._text, lambda text: self._content.append({"type": "text", "text": text}))
+        _flush(self._text, lambda text: self._content.append(text_block(text)))
         _flush(self._thinking, lambda text: self._content.append(_thinking(text, "")))
 
     def _add_workflow_event(self, event: WorkflowEvent) -> None:

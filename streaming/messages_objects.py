@@ -22,18 +22,35 @@ STOP_REASONS: Final[Mapping[FinishReason, str]] = {
 
 
 def usage_object(usage: Usage | None) -> JsonObject:
-    """The `usage` of an answer: `input_tokens` leaves out what a cache gave or took."""
+    """The `usage` of an answer: `input_tokens` leaves out what a cache gave or took.
+
+    Every field that the format has is there, as strict readers demand; null is what nobody told.
+    """
     usage = usage or Usage()
     fresh = usage.prompt_tokens - usage.cached_tokens - usage.cache_creation_tokens
-    counts: JsonObject = {
+    thought = usage.reasoning_tokens
+    return {
         "input_tokens": max(0, fresh),
         "cache_creation_input_tokens": usage.cache_creation_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation": None,
         "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"thinking_tokens": thought} if thought else None,
+        "server_tool_use": None,
+        "service_tier": None,
+        "inference_geo": None,
     }
-    if usage.reasoning_tokens:
-        counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
-    return counts
+
+
+def text_block(text: str) -> JsonObject:
+    """A block of text."""
+    return {"type": "text", "text": text, "citations": None}
+
+
+def tool_block(call_id: str, name: str) -> JsonObject:
+    """A block that calls a tool, with its input still to come."""
+    direct: JsonObject = {"type": "direct"}
+    return {"type": "tool_use", "id": call_id, "name": name, "input": {}, "caller": direct}
 
 
 def end_object(reason: FinishReason | None, refusal: str) -> JsonObject:

@@ -31,13 +31,19 @@ from streaming.events import (
     WorkflowEvent,
 )
 from streaming.json_bytes import dump
-from streaming.messages_objects import end_object, error_object, usage_object
+from streaming.messages_objects import (
+    end_object,
+    error_object,
+    text_block,
+    tool_block,
+    usage_object,
+)
 from streaming.progress import ProgressText
 
 STREAM_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 )
-_TEXT_START: Final = b'{"type":"text","text":""}'
+_TEXT_START: Final = dump(text_block(""))
 _THINKING_START: Final = b'{"type":"thinking","thinking":"","signature":""}'
 _MESSAGE_STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _END: Final = b"}}\n\n"
@@ -91,7 +97,7 @@ class MessagesEncoder:
         return (
             b'event: message_start\ndata: {"type":"message_start","message":{"id":%b,'
             b'"type":"message","role":"assistant","model":%b,"content":[],"stop_reason":null,'
-            b'"stop_sequence":null,"usage":%b}}\n\n'
+            b'"stop_sequence":null,"stop_details":null,"usage":%b,"container":null}}\n\n'
             % (dump(self._head.response_id), dump(self._head.model), dump(usage_object(None)))
         )
 
@@ -183,10 +189,7 @@ class MessagesEncoder:
     def _begin_call(self, event: ToolCallStarted) -> bytes:
         stopped = self._stop_block()
         self._tool = _ToolBlock(event.index)
-        return stopped + self._start_block(
-            b'{"type":"tool_use","id":%b,"name":%b,"input":{}}'
-            % (dump(event.call_id), dump(event.name))
-        )
+        return stopped + self._start_block(dump(tool_block(event.call_id, event.name)))
 
     def _continue_call(self, event: ToolCallDelta) -> bytes:
         if self._tool is None or not event.arguments:

@@ -23,6 +23,7 @@ from streaming.events import (
 from streaming.messages_body import MessageBody
 
 HEAD = StreamHead("msg_1", "m", 1700000000)
+DIRECT = {"caller": {"type": "direct"}}
 STEP: JsonObject = {"type": "step_complete", "step": "a", "output": "65%"}
 OUTPUT: JsonObject = {"type": "step_output", "step": "a", "text": "6"}
 
@@ -43,7 +44,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
         "type": "message",
         "role": "assistant",
         "model": "m",
-        "content": [{"type": "text", "text": "Hello"}],
+        "content": [{"type": "text", "text": "Hello", "citations": None}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "stop_details": None,
@@ -51,9 +52,14 @@ def test_text_and_usage_make_a_whole_answer() -> None:
             "input_tokens": 6,
             "cache_creation_input_tokens": 2,
             "cache_read_input_tokens": 3,
+            "cache_creation": None,
             "output_tokens": 7,
             "output_tokens_details": {"thinking_tokens": 5},
+            "server_tool_use": None,
+            "service_tier": None,
+            "inference_geo": None,
         },
+        "container": None,
     }
 
 
@@ -72,7 +78,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
             [
                 {"type": "thinking", "thinking": "hm", "signature": "sig"},
                 {"type": "redacted_thinking", "data": "xyz"},
-                {"type": "text", "text": "a"},
+                {"type": "text", "text": "a", "citations": None},
             ],
             id="thinking, signed and hidden",
         ),
@@ -80,7 +86,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
             [ReasoningDelta("hm"), TextDelta("a"), ReasoningEnded(ReasoningBlock("hm"))],
             [
                 {"type": "thinking", "thinking": "hm", "signature": ""},
-                {"type": "text", "text": "a"},
+                {"type": "text", "text": "a", "citations": None},
             ],
             id="thinking that nobody signed",
         ),
@@ -93,8 +99,8 @@ def test_text_and_usage_make_a_whole_answer() -> None:
                 ToolCallEnded(0, "toolu_1", "look", '{"a":1}'),
             ],
             [
-                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"a": 1}},
-                {"type": "tool_use", "id": "toolu_2", "name": "see", "input": {}},
+                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"a": 1}, **DIRECT},
+                {"type": "tool_use", "id": "toolu_2", "name": "see", "input": {}, **DIRECT},
             ],
             id="tool calls",
         ),
@@ -109,6 +115,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
                     "id": "toolu_1",
                     "name": "look",
                     "input": {"INVALID_JSON": '{"a":'},
+                    **DIRECT,
                 }
             ],
             id="arguments that were cut",
@@ -134,10 +141,12 @@ def test_a_refusal_is_a_reason_to_stop() -> None:
 def test_workflow_events_stand_beside_the_message() -> None:
     body = collect([WorkflowEvent(STEP), WorkflowEvent(OUTPUT), TextDelta("a"), Finished("stop")])
     assert body["workflow_events"] == [STEP]
-    assert body["content"] == [{"type": "text", "text": "a"}]
+    assert body["content"] == [{"type": "text", "text": "a", "citations": None}]
 
 
 def test_progress_is_text_where_it_is_asked_for() -> None:
     head = StreamHead("msg_1", "m", 1, progress_text=True)
     body = collect([TextDelta("Go."), WorkflowEvent(STEP), Finished("stop")], head)
-    assert body["content"] == [{"type": "text", "text": "Go.\nStep 1: a done: 65%\n"}]
+    assert body["content"] == [
+        {"type": "text", "text": "Go.\nStep 1: a done: 65%\n", "citations": None}
+    ]

@@ -48,7 +48,7 @@ def recorded_content(frames: list[Any]) -> list[dict[str, Any]]:
             continue
         if block["type"] == "tool_use":
             block["input"] = json.loads(block.get("partial_json") or "{}")
-        seen = {key: block[key] for key in FIELDS[block["type"]]}
+        seen = {key: block[key] for key in FIELDS[block["type"]]} | ADDED.get(block["type"], {})
         if content and seen["type"] == "text" == content[-1]["type"]:
             content[-1]["text"] += seen["text"]
         else:
@@ -56,6 +56,11 @@ def recorded_content(frames: list[Any]) -> list[dict[str, Any]]:
     return content
 
 
+# What the API documents of every block, and its streams leave out where it says nothing.
+ADDED: dict[str, dict[str, Any]] = {
+    "text": {"citations": None},
+    "tool_use": {"caller": {"type": "direct"}},
+}
 FIELDS = {
     "text": ("type", "text"),
     "thinking": ("type", "thinking", "signature"),

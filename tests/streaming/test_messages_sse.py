@@ -42,7 +42,8 @@ STEP = {"type": "step_complete", "step": "check-disk", "output": "65%", "duratio
 STEP_JSON = '{"type":"step_complete","step":"check-disk","output":"65%","duration":"1.2s"}'
 NO_USAGE = (
     '{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,'
-    '"output_tokens":0}'
+    '"cache_creation":null,"output_tokens":0,"output_tokens_details":null,"server_tool_use":null,'
+    '"service_tier":null,"inference_geo":null}'
 )
 
 
@@ -63,7 +64,11 @@ def stop(index: int) -> str:
 
 
 def tool(index: int, call_id: str, name: str) -> str:
-    return start(index, f'{{"type":"tool_use","id":"{call_id}","name":"{name}","input":{{}}}}')
+    return start(
+        index,
+        f'{{"type":"tool_use","id":"{call_id}","name":"{name}","input":{{}},'
+        '"caller":{"type":"direct"}}',
+    )
 
 
 def piece(index: int, text: str) -> str:
@@ -74,7 +79,7 @@ def text(index: int, said: str) -> str:
     return delta(index, f'{{"type":"text_delta","text":{json.dumps(said, ensure_ascii=False)}}}')
 
 
-TEXT = '{"type":"text","text":""}'
+TEXT = '{"type":"text","text":"","citations":null}'
 THINKING = '{"type":"thinking","thinking":"","signature":""}'
 HM = delta(0, '{"type":"thinking_delta","thinking":"hm"}')
 CASES = [
@@ -209,8 +214,9 @@ CASES = [
                 "message_delta",
                 ',"delta":{"stop_reason":"max_tokens","stop_sequence":null,'
                 '"stop_details":null},"usage":{"input_tokens":6,"cache_creation_input_tokens":2,'
-                '"cache_read_input_tokens":3,"output_tokens":7,'
-                '"output_tokens_details":{"thinking_tokens":5}}',
+                '"cache_read_input_tokens":3,"cache_creation":null,"output_tokens":7,'
+                '"output_tokens_details":{"thinking_tokens":5},"server_tool_use":null,'
+                '"service_tier":null,"inference_geo":null}',
             ),
         ],
         id="usage on the last event but one",
@@ -245,7 +251,8 @@ def test_a_stream_begins_with_the_message_and_ends_with_its_stop() -> None:
     assert encoder.open().decode() == frame(
         "message_start",
         ',"message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],'
-        f'"stop_reason":null,"stop_sequence":null,"usage":{NO_USAGE}}}',
+        '"stop_reason":null,"stop_sequence":null,"stop_details":null,'
+        f'"usage":{NO_USAGE},"container":null}}',
     )
     assert encoder.close().decode() == frame("message_stop")
 
@@ -268,7 +275,7 @@ def test_progress_is_text_where_it_is_asked_for() -> None:
     encoder = MessagesEncoder(TALKING)
     stream = stream_of(encoder, [TextDelta("Go."), WorkflowEvent(STEP), Finished("stop")])
     assert message_of(stream)["content"] == [
-        {"type": "text", "text": "Go.\nStep 1: check-disk done in 1.2s: 65%\n"}
+        {"type": "text", "text": "Go.\nStep 1: check-disk done in 1.2s: 65%\n", "citations": None}
     ]
 
 
