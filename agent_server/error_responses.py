@@ -84,6 +84,9 @@ def error_response(error: AgentServerError, scope: Scope | None = None) -> Respo
         headers["x-provider"] = error.provider
     if isinstance(error, RateLimitError):
         headers |= error.limits
+    trail = scope.get("state", {}).get("trail") if scope is not None else None
+    if trail is not None and trail.route is not None:
+        headers |= {"x-route": trail.route.route_id, "x-attempts": str(trail.attempts)}
     envelope = error_object(error)
     if scope is not None and is_anthropic:
         request_id = scope.get("state", {}).get("request_id")

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -47,7 +47,6 @@ class Exchange:
     format: Format
     is_stream: bool
     may_go_on: threading.Event
-    has_left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def head(self, status: int, content_type: str, **headers: str) -> None:
         """The head of an answer with chunks."""
@@ -108,7 +107,6 @@ class Exchange:
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(FOR_EVER_SECONDS):
                 await self.reader.read(1)
-        self.has_left.set()
         raise ConnectionAbortedError
 
     async def keep_alive_for_ever(self) -> None:
@@ -117,7 +115,6 @@ class Exchange:
             while not self.reader.at_eof():
                 await self.piece(b": keep-alive\n\n")
                 await asyncio.sleep(KEEP_ALIVE_SECONDS)
-        self.has_left.set()
         raise ConnectionAbortedError
 
     def reset(self) -> None:
@@ -131,8 +128,8 @@ class Exchange:
 class FaultUpstream:
     """The server of one script; `requests` are the attempts that it saw.
 
-    `asked` counts the requests for those that wait for one, `departures` the clients that left an
-    answer which would never have come. What comes after the first content waits for `may_go_on`.
+    `asked` counts the requests for those that wait for one, `departures` the connections that
+    ended before their answer. What comes after the first content waits for `may_go_on`.
     """
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
@@ -183,9 +180,9 @@ class FaultUpstream:
         exchange = Exchange(reader, writer, wire, bool(body.get("stream")), self.may_go_on)
         try:
             await step(exchange)
-        finally:
-            if exchange.has_left.is_set():
-                self.departures.release()
+        except ConnectionError:
+            self.departures.release()
+            raise
 
 
 @contextlib.contextmanager

@@ -6,12 +6,15 @@ All of it is immutable: an answer keeps the plan that it began with, whatever a 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias, get_args
+from urllib.parse import quote
 
 from agent_server.gateway.budgets import Budgets
 from providers.retry import RetryPolicy
 
 Cause: TypeAlias = Literal["error", "context_length", "content_filter"]
 StrategyName: TypeAlias = Literal["priority", "weighted", "lowest_latency", "least_busy"]
+LONGEST_ID: Final = 256
+_KEPT: Final = "/:@ +,;=()[]"
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 STRATEGY_NAMES: Final[tuple[StrategyName, ...]] = get_args(StrategyName)
 
@@ -22,7 +25,8 @@ class Route:
 
     `origin` tells where the provider is, so that a route whose provider has moved is another one;
     it holds no secret. `context_window` is in tokens, `max_in_flight` in answers at once; None is
-    unknown, and no bound. `route_id` names the route in headers, metrics and logs.
+    unknown, and no bound. `route_id` names the route in headers, metrics and logs: printable ASCII
+    of bounded length, whatever a client has named as the model.
     """
 
     provider: str
@@ -36,7 +40,12 @@ class Route:
 
     def __post_init__(self) -> None:
         if not self.route_id:
-            object.__setattr__(self, "route_id", f"{self.provider}/{self.model}")
+            object.__setattr__(self, "route_id", _id_of(f"{self.provider}/{self.model}"))
+
+
+def _id_of(name: str) -> str:
+    name = name[:LONGEST_ID]
+    return name if name.isascii() and name.isprintable() else quote(name, safe=_KEPT)
 
 
 @dataclass(frozen=True, slots=True)

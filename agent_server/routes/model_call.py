@@ -53,6 +53,7 @@ class ModelEndpoint:
             forwarded=forwarded_headers(headers),
         )
         scope["state"]["log_fields"] = call.log_fields
+        scope["state"]["trail"] = call.trail
         async with ClientWatch(scope, receive) as watch:
             await self._calls.answer(call, send, watch.end)
 

@@ -339,6 +339,8 @@ async def test_a_single_route_that_fails_is_an_error_with_its_status(
         assert got.error is not None
         assert (got.status, got.error["code"]) == (status, code)
         assert at.asked().get("first", 0) == asked
+        assert got.headers["x-route"] == f"first/{faults.MODEL}"
+        assert got.attempts == (asked or 2)
         assert "sk-fault" not in str(got.error)
         if script == ALONE[0][1]:
             assert got.headers["retry-after"] == "40"
@@ -378,6 +380,14 @@ async def test_an_upstream_that_says_so_is_not_asked_again(tmp_path: Path) -> No
         assert at.asked() == {"first": 1, "second": 1}
 
 
+async def test_the_name_of_a_model_cannot_write_headers(tmp_path: Path) -> None:
+    async with stage(tmp_path, (faults.fine,)) as at:
+        body = {**CALL, "model": "first/x\r\nset-cookie: a=b"}
+        answer = await at.client.post(at.url + PATHS["chat"], json=body)
+        assert answer.headers["x-route"] == "first/x%0D%0Aset-cookie: a=b"
+        assert "set-cookie" not in answer.headers
+
+
 async def test_a_request_that_is_wrong_is_asked_once_and_told(tmp_path: Path) -> None:
     async with stage(tmp_path, (faults.bad_request,), (faults.fine,)) as at:
         got = await at.call()
@@ -409,9 +419,9 @@ async def test_a_fallback_is_asked_for_what_it_lists(
 async def test_a_flapping_route_costs_probes_alone_and_is_used_when_it_is_back(
     tmp_path: Path, scorecard: Scorecard
 ) -> None:
-    down = 5
+    down = 4
     flapping = (*[faults.failing(503)] * down, faults.fine)
-    breaker = "breaker: {failures: 4, probe_seconds: 0.15}\n"
+    breaker = "breaker: {failures: 4, probe_seconds: 1}\n"
     async with stage(tmp_path, flapping, (faults.fine,), rest=breaker) as at:
         first = at.upstreams["first"]
         answers = [await at.call() for _ in range(6)]
@@ -420,10 +430,10 @@ async def test_a_flapping_route_costs_probes_alone_and_is_used_when_it_is_back(
         assert [answer.attempts for answer in answers] == [3, 3, 1, 1, 1, 1]
         async with asyncio.timeout(HANG_SECONDS):
             while answers[-1].provider != "first":
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
                 answers.append(await at.call())
         assert {answer.text for answer in answers} == {TEXT}
-        # One probe that failed, and the one that found it well.
+        # The probe that found it well, and nothing else.
         assert first.attempts == down + 1
         assert (await at.call()).provider == "first"
         scorecard.note("flapping", answers[-1], at)

@@ -3,6 +3,7 @@ import gc
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,26 @@ async def test_the_first_answer_takes_one_attempt() -> None:
     assert case.trail.provider == "a"
     assert case.trail.first_content_seconds is not None
     assert not case.trail.failures
+
+
+async def test_the_first_answer_costs_no_task_and_one_timer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, timers = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+
+    def counted(when: float, *rest: Any, **more: Any) -> asyncio.TimerHandle:
+        timers.append(call_at(when, *rest, **more))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_at", counted)
+
+    async def looks() -> None:
+        assert len(asyncio.all_tasks()) == 1
+
+    await Case(a=[looks]).first(plan_of(A, B))
+    (timer,) = timers
+    assert timer.cancelled()
 
 
 GOES_ON = [

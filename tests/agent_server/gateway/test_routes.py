@@ -70,3 +70,16 @@ def test_all_routes_are_those_of_the_fallbacks_too() -> None:
     middle = RoutePlan("middle", (Route("q", "y"),), fallbacks=(Fallback(last),))
     plan = RoutePlan("first", (Route("p", "x"),), fallbacks=(Fallback(middle),))
     assert [route.route_id for route in plan.all_routes()] == ["p/x", "q/y", "q/z"]
+
+
+@pytest.mark.parametrize(
+    ("model", "route_id"),
+    [
+        ("meta-llama/Llama 3:70b", "p/meta-llama/Llama 3:70b"),
+        ("x\r\nset-cookie: a", "p/x%0D%0Aset-cookie: a"),
+        ("通义", "p/%E9%80%9A%E4%B9%89"),
+        ("x" * 999, "p/" + "x" * 254),
+    ],
+)
+def test_the_id_of_a_route_can_stand_in_a_header(model: str, route_id: str) -> None:
+    assert Route("p", model).route_id == route_id
