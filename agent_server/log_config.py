@@ -137,10 +137,15 @@ def render_json(record: Record) -> bytes:
     try:
         line = orjson.dumps(head, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # lone surrogates, or nested too deep
-        line = json.dumps({key: repr(value) for key, value in head.items()}).encode()
+        line = json.dumps(
+            {key: value if key in _PLAIN_KEYS else repr(value) for key, value in head.items()}
+        ).encode()
     if line.isascii() and b"\x7f" not in line:
         return line
     return CONTROL_IN_UTF8.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
+
+
+_PLAIN_KEYS = ("time", "level")
 
 
 def escape(value: object) -> str:

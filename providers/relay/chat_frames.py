@@ -16,7 +16,9 @@ from providers.relay.tool_indexes import ToolIndexes
 from streaming.events import FinishReason, JsonObject, JsonValue
 
 TOOL_CALLS = b'"tool_calls"'
-_END = b"data: [DONE]" + FRAME_END
+_DONE_LINE = b"data: [DONE]"
+_END = _DONE_LINE + FRAME_END
+_TOLD_REASONS = (b'"finish_reason":"', b'"finish_reason": "')
 _NULL_REASONS = (b'"finish_reason":null', b'"finish_reason": null')
 
 
@@ -67,6 +69,15 @@ class ChatFrames(FrameScanner):
             if mark in block:
                 return False
         return self._names.writes(block, frames)
+
+    @override
+    def _first_mark(self, block: bytes) -> int:
+        first = len(block)
+        for mark in (*self._marks, *_TOLD_REASONS, _DONE_LINE):
+            at = block.find(mark, 0, first)
+            if at >= 0:
+                first = at
+        return first
 
     @override
     def _read_frame(self, frame: bytes, data: JsonObject) -> bytes:

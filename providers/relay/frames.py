@@ -60,7 +60,7 @@ class FrameScanner(ABC):
             return b""
         if self._is_plain(block):
             return self._names.write(block)
-        return self._read_frames(block)
+        return self._read_mixed(block)
 
     def end(self) -> bytes:
         """What is left to go out when the upstream's bytes have ended.
@@ -88,6 +88,10 @@ class FrameScanner(ABC):
     def _is_plain(self, block: bytes) -> bool:
         """Whether the block can go out as it is: proper frames of nothing but content."""
 
+    def _first_mark(self, _block: bytes) -> int:
+        """Where the first frame that is not plain lies at the earliest."""
+        return 0
+
     @abstractmethod
     def _read_frame(self, frame: bytes, data: JsonObject) -> bytes:
         """The frame as it may go out, given also as its decoded data; raises `AgentServerError`."""
@@ -99,6 +103,28 @@ class FrameScanner(ABC):
     def _read_mark(self) -> bytes:
         """What `data: [DONE]` becomes."""
         return self._finish()
+
+    def _read_mixed(self, block: bytes) -> bytes:
+        """The frames of a block of which some are to be read: those before its content, and after.
+
+        Between them lie, in a burst, many that are plain and go out together.
+        """
+        begin = 0
+        out = b""
+        while not self.has_content and self.failure is None and begin < len(block):
+            end = block.find(FRAME_END, begin) + len(FRAME_END)
+            out += self._read_frames(block[begin:end])
+            begin = end
+        end = block.rfind(FRAME_END, begin, begin + self._first_mark(block[begin:]))
+        if end > begin:
+            end += len(FRAME_END)
+            plain = block[begin:end]
+            if self.failure is None and self._is_plain(plain):
+                out += self._names.write(plain)
+                begin = end
+        if self.failure is None and not self.is_ended:
+            out += self._read_frames(block[begin:])
+        return out
 
     def _read_frames(self, block: bytes) -> bytes:
         out: list[bytes] = []
