@@ -109,6 +109,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return found
 
 
+def make_schema(url: str) -> None:
+    """Make the tables of a store at once; a server's first start takes a process for it."""
+    from agent_server.accounts.database import open_engine  # noqa: PLC0415
+    from agent_server.accounts.migrate import migrate  # noqa: PLC0415
+
+    engine = open_engine(url)
+    migrate(engine)
+    engine.dispose()
+
+
 class RedisServer:
     """A Redis of our own, which a test may stop and start again."""
 

@@ -1,5 +1,4 @@
 import asyncio
-import os
 import subprocess
 import sys
 from functools import partial
@@ -23,7 +22,7 @@ from agent_server.accounts.usage import UsageRow
 from agent_server.settings import Settings
 from streaming.errors import PermissionDeniedError, RateLimitError
 from streaming.events import Usage
-from tests.databases import RedisServer
+from tests.databases import RedisServer, make_schema
 
 MINI = [("openai", "gpt-4o-mini")]
 ROOT = Path(__file__).parents[3]
@@ -34,7 +33,8 @@ def key(name: str = "alice", **fields: object) -> ApiKey:
 
 
 def accounts_with(url: str, *keys: ApiKey) -> Accounts:
-    return Accounts(keys=keys, ledger=Ledger(Store(url, environment=dict(os.environ))))
+    make_schema(url)
+    return Accounts(keys=keys, ledger=Ledger(Store(url)))
 
 
 def row(accounts: Accounts, door: str, usage: Usage, key_id: str = "alice") -> UsageRow:

@@ -1,7 +1,6 @@
 """The routes of keys behind a real server's caller, and a key from its making to its end."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from agent_server.error_responses import error_response
 from agent_server.request_headers import headers_of
 from agent_server.routes import keys
 from streaming.errors import AgentServerError
+from tests.databases import make_schema
 
 ROOT_KEY, CHAT_KEY = "as-" + "r" * 40, "as-" + "c" * 40
 CONFIGURED = [
@@ -64,7 +64,9 @@ def client_of(
     url: str | None, configured: list[str], peer: str = "127.0.0.1"
 ) -> contextlib.AbstractContextManager[TestClient]:
     """A client of the routes over a store, or over none."""
-    ledger = Ledger(Store(url, environment=dict(os.environ))) if url else None
+    if url:
+        make_schema(url)
+    ledger = Ledger(Store(url)) if url else None
     accounts = Accounts(keys=parse_api_keys(configured), ledger=ledger)
     access = Access(book=accounts.book, is_loopback=True, allowed_hosts=(), cors_origins=())
 
@@ -135,28 +137,34 @@ def test_the_first_key_is_made_on_the_machine_itself_and_closes_the_server(tmp_p
         assert client.get("/v1/keys", headers=with_key(made.json()["key"])).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ({"name": "a b"}, "the name of a key is"),
-        ({"name": "a", "sha256": "a" * 64}, "sha256 is no field of a new key"),
-        ({"name": "a", "budget_per_day": "lots"}, "budget_per_day takes an amount"),
-        ({"name": "a", "id": "key_1"}, "'id' is no field"),
-    ],
-)
-def test_a_wrong_field_is_a_400_that_names_it(
-    tmp_path: Path, body: dict[str, str], reason: str
-) -> None:
+WRONG = [
+    ({"name": "a b"}, "the name of a key is"),
+    ({"name": "a", "sha256": "a" * 64}, "sha256 is no field of a new key"),
+    ({"name": "a", "budget_per_day": "lots"}, "budget_per_day takes an amount"),
+    ({"name": "a", "id": "key_1"}, "'id' is no field"),
+]
+
+
+def test_a_wrong_field_is_a_400_that_names_it(tmp_path: Path) -> None:
+    root = with_key(ROOT_KEY)
     with client_of(f"sqlite:///{tmp_path}/server.db", CONFIGURED) as client:
-        answer = client.post("/v1/keys", json=body, headers=with_key(ROOT_KEY))
-        assert answer.status_code == 400
-        assert reason in answer.json()["error"]["message"]
-        again = [client.post("/v1/keys", json={"name": "a"}, headers=with_key(ROOT_KEY))] * 1
-        again += [client.post("/v1/keys", json={"name": "a"}, headers=with_key(ROOT_KEY))]
-        assert [one.status_code for one in again] == [201, 409]
-        assert client.get("/v1/keys?limit=0", headers=with_key(ROOT_KEY)).status_code == 400
-        more = client.get("/v1/keys?limit=1", headers=with_key(ROOT_KEY)).json()
-        assert (len(more["data"]), more["has_more"]) == (1, False)
+        for body, reason in WRONG:
+            answer = client.post("/v1/keys", json=body, headers=root)
+            assert answer.status_code == 400
+            assert reason in answer.json()["error"]["message"]
+        assert client.get("/v1/keys?limit=0", headers=root).status_code == 400
+
+
+def test_a_name_is_taken_once_and_a_long_list_goes_on(tmp_path: Path) -> None:
+    root = with_key(ROOT_KEY)
+    with client_of(f"sqlite:///{tmp_path}/server.db", CONFIGURED) as client:
+        posts = [client.post("/v1/keys", json={"name": n}, headers=root) for n in "aabc"]
+        assert [one.status_code for one in posts] == [201, 409, 201, 201]
+        first = client.get("/v1/keys?limit=2", headers=root).json()
+        assert (len(first["data"]), first["has_more"]) == (2, True)
+        after = first["data"][-1]["id"]
+        rest = client.get(f"/v1/keys?limit=2&after={after}", headers=root).json()
+        assert (len(rest["data"]), rest["has_more"]) == (1, False)
 
 
 def test_a_server_without_a_store_says_how_to_have_one() -> None:

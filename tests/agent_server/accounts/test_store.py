@@ -27,16 +27,10 @@ from agent_server.accounts.stored_keys import new_key_id
 from agent_server.accounts.tables import metadata, spend, usage
 from agent_server.accounts.usage import UsageRow
 from streaming.events import Usage
+from tests.databases import make_schema
 
 NOVEMBER = 1_795_305_600.0  # 2026-11-22 00:00 UTC
 MIGRATE = [sys.executable, "-m", "agent_server.accounts.migrate"]
-
-
-def schema(url: str) -> None:
-    """Make the tables, as a first start does."""
-    engine = open_engine(url)
-    migrate.migrate(engine)
-    engine.dispose()
 
 
 def transact(url: str, function: Any) -> Any:
@@ -80,7 +74,7 @@ def row(number: int = 0, *, at: float = NOVEMBER, key_id: str = "key_a", **field
 
 
 def test_a_first_start_makes_the_tables_that_the_code_reads(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
 
     def differences(connection: Connection) -> Any:
         return compare_metadata(MigrationContext.configure(connection), metadata)
@@ -131,27 +125,27 @@ sys.exit(migrate.main())
     )
     assert done.returncode == -signal.SIGKILL
     assert transact(database_url, lambda connection: inspect(connection).get_table_names()) == []
-    schema(database_url)
+    make_schema(database_url)
     assert not is_due(database_url)
 
 
 def test_a_schema_that_is_newer_is_left_as_it_is(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     transact(database_url, lambda c: c.execute(text("UPDATE alembic_version SET version_num='9'")))
-    schema(database_url)
+    make_schema(database_url)
     assert not is_due(database_url)
     transact(database_url, partial(key_store.insert_key, key=key("a"), now=1.0))
 
 
 def test_a_second_migration_keeps_what_is_there(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     transact(database_url, partial(key_store.insert_key, key=key("a"), now=1.0))
-    schema(database_url)
+    make_schema(database_url)
     assert transact(database_url, key_store.has_keys)
 
 
 def test_a_key_comes_back_as_it_was_stored(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     whole = key(
         "alice",
         scopes="chat+admin",
@@ -176,7 +170,7 @@ def test_a_key_comes_back_as_it_was_stored(database_url: str) -> None:
 
 
 def test_a_revoked_key_is_found_no_more_and_its_name_is_free(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     first = key("alice")
     insert = partial(transact, database_url)
     insert(partial(key_store.insert_key, key=first, now=1.0))
@@ -192,7 +186,7 @@ def test_a_revoked_key_is_found_no_more_and_its_name_is_free(database_url: str) 
 
 
 def test_usage_is_written_once_and_summed_by_day_and_month(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     rows = [
         row(1),
         row(2, at=NOVEMBER + 86_400, cost_nano_usd=None),
@@ -224,7 +218,7 @@ def test_what_is_older_than_is_kept_is_deleted_in_steps(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_store, "DELETE_ROWS", 4)
-    schema(database_url)
+    make_schema(database_url)
     rows = [row(number, at=NOVEMBER + number) for number in range(10)]
     transact(database_url, partial(usage_store.write_rows, rows=rows))
     delete = partial(usage_store.delete_usage, before=NOVEMBER + 6)
@@ -250,7 +244,7 @@ def plan_of(connection: Connection, statement: Any) -> str:
 
 
 def test_every_statement_on_a_table_that_grows_uses_an_index(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     statements: list[str] = []
     plans: list[str] = []
 
@@ -281,7 +275,7 @@ def test_every_statement_on_a_table_that_grows_uses_an_index(database_url: str) 
 
 
 def test_a_row_of_usage_takes_at_most_400_bytes(database_url: str) -> None:
-    schema(database_url)
+    make_schema(database_url)
     wide = {"model": "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8", "key_id": new_key_id()}
     rows = [row(number, at=NOVEMBER + number, **wide) for number in range(5000)]
 
