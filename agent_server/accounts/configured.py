@@ -1,9 +1,11 @@
 """The accounts that the settings describe; a database library is loaded only for a store."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from agent_server.accounts.accounts import Accounts
+from agent_server.accounts.cache import AnswerCache, MemoryCache
 from agent_server.accounts.keys import ApiKey, distinct_keys
 from agent_server.accounts.limits import SharedPool
 from agent_server.accounts.prices import Price, Prices
@@ -55,6 +57,30 @@ def reconfigure(
     accounts.book.configure(all_keys)
 
 
+def cache_of(settings: Settings) -> AnswerCache | None:
+    """The response cache, None where it is off.
+
+    Raises:
+        AccountsConfigError: it is to be in Redis, and Redis' address is missing or cannot be used.
+    """
+    if settings.cache == "off":
+        return None
+    if settings.cache == "memory":
+        return MemoryCache(
+            max_bytes=settings.cache_max_bytes, ttl_seconds=settings.cache_ttl_seconds
+        )
+    if settings.redis_url is None:
+        raise AccountsConfigError(
+            f"{variable_of('cache')} is redis, and {variable_of('redis_url')} is not set"
+        )
+    with _redis_errors():
+        from agent_server.accounts.redis_cache import RedisCache  # noqa: PLC0415
+
+        return RedisCache(
+            settings.redis_url.get_secret_value(), ttl_seconds=settings.cache_ttl_seconds
+        )
+
+
 def ledger_of(settings: Settings, *, make: bool = False) -> "Ledger | None":
     """The accounts in the store, None where the settings name none and none is there.
 
@@ -86,15 +112,23 @@ def _all_keys(settings: Settings, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...
 def _pool_of(settings: Settings) -> SharedPool | None:
     if settings.redis_url is None:
         return None
-    try:
+    with _redis_errors():
         from agent_server.accounts.redis_limits import RedisPool  # noqa: PLC0415
+
+        return RedisPool(settings.redis_url.get_secret_value())
+
+
+@contextlib.contextmanager
+def _redis_errors() -> Iterator[None]:
+    """Say what is wrong with Redis' setting, without its address."""
+    name = variable_of("redis_url")
+    try:
+        yield
     except ImportError:
         raise AccountsConfigError(
-            f"{variable_of('redis_url')} needs the extra [redis]: pip install 'agent-server[redis]'"
+            f"{name} needs the extra [redis]: pip install 'agent-server[redis]'"
         ) from None
-    try:
-        return RedisPool(settings.redis_url.get_secret_value())
     except ValueError:
         raise AccountsConfigError(
-            f"{variable_of('redis_url')} takes redis://host:port/0, rediss:// or unix://path"
+            f"{name} takes redis://host:port/0, rediss:// or unix://path"
         ) from None

@@ -121,11 +121,13 @@ class Account:
 
     def rate_limits(self, now: float) -> RateLimits:
         """What is left of the limits per minute."""
-        states = {
-            kind: LimitState(limit, meter.remaining(limit, now), meter.reset_seconds(now))
-            for kind, limit, meter in self.rows
-        }
-        return RateLimits(states.get("requests"), states.get("tokens"))
+        requests = tokens = None
+        for kind, limit, meter in self.rows:
+            if kind == "requests":
+                requests = LimitState(limit, meter.remaining(limit, now), meter.reset_seconds(now))
+            elif kind == "tokens":
+                tokens = LimitState(limit, meter.remaining(limit, now), meter.reset_seconds(now))
+        return RateLimits(requests, tokens)
 
 
 class Admission:
