@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from agent_server.gateway.attempt import Attempt, Opened, T, Trail, ask_once
 from agent_server.gateway.breakers import Admission, RouteBook
-from agent_server.gateway.routes import RoutePlan, ordered
+from agent_server.gateway.routes import Route, RoutePlan, ordered
 from agent_server.gateway.search import Search
 from streaming.errors import AgentServerError
 
@@ -53,7 +53,8 @@ class Failover:
         deadline = asyncio.get_running_loop().time() + plan.budgets.total_seconds
         search = None
         if plan.hedge_after_seconds is None:
-            route = next(iter(ordered(plan, self.book.of, self._draw)))
+            is_simple = plan.strategy == "priority"
+            route = plan.routes[0] if is_simple else self._chosen(plan)
             health = self.book.of(route)
             admission = health.admit(route.max_in_flight)
             if admission is not Admission.REFUSED:
@@ -67,6 +68,9 @@ class Failover:
                     trail.keep(route, health)
                     return opened
         return await (search or self._search(plan, attempt, deadline, trail)).run()
+
+    def _chosen(self, plan: RoutePlan) -> Route:
+        return next(iter(ordered(plan, self.book.of, self._draw)))
 
     def _search(
         self, plan: RoutePlan, attempt: Attempt[T], deadline: float, trail: Trail
