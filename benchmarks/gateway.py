@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+
+from benchmarks.figures import Figure, print_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = ROOT.parent / "shared" / "perf"
@@ -27,30 +28,6 @@ SERVER = "{python} -m benchmarks.server --port {{port}} --folder {folder}/{name}
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, list[Row]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured figure with its target, and whether more or less is better."""
-
-    name: str
-    value: float | None
-    target: float
-    at_most: bool = False
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the figure was measured and reaches its target."""
-        if self.value is None:
-            return False
-        return self.value <= self.target if self.at_most else self.value >= self.target
-
-    def line(self) -> str:
-        """The figure as a row of the table."""
-        value = "not measured" if self.value is None else f"{self.value:,.2f}"
-        sign = "<=" if self.at_most else ">="
-        verdict = "met" if self.is_met else "MISSED"
-        return f"| {self.name} | {value} | {sign} {self.target:,.2f} | {verdict} |"
 
 
 @click.command()
@@ -112,9 +89,7 @@ def report(measured: Mapping[str, Any], scenarios: list[str]) -> None:
     figures = [figure for figure in figures_of(rows) if figure.name.split()[0] in scenarios]
     lost = sum(_lost(row) for name in (OURS, TRANSLATED) for row in _all_rows(rows.get(name, {})))
     figures.append(Figure("requests without a right answer", lost, 0, at_most=True))
-    click.echo("\n| figure | measured | target | |\n|---|---|---|---|")
-    click.echo("\n".join(figure.line() for figure in figures))
-    sys.exit(0 if all(figure.is_met for figure in figures) else 1)
+    print_figures(figures)
 
 
 def figures_of(rows: Rows) -> list[Figure]:
