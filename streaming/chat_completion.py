@@ -129,6 +129,7 @@ def _message(choice: _Choice) -> JsonObject:
         "role": "assistant",
         "content": None if has_more and not text else text,
         "refusal": refusal,
+        "annotations": [],
     }
     if choice.reasoning:
         message["reasoning_content"] = "".join(choice.reasoning)

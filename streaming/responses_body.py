@@ -3,6 +3,9 @@
 Source: OpenAI API reference, "Responses", "The response object", 2026-11.
 """
 
+import time
+from collections.abc import Callable
+
 from streaming.encoder import StreamHead
 from streaming.events import Event, JsonObject
 from streaming.responses_objects import NO_SETTINGS, ResponseSettings
@@ -17,8 +20,13 @@ class ResponseBody:
 
     content_type = "application/json"
 
-    def __init__(self, head: StreamHead, settings: ResponseSettings = NO_SETTINGS) -> None:
-        self._encoder = ResponsesEncoder(head, settings)
+    def __init__(
+        self,
+        head: StreamHead,
+        settings: ResponseSettings = NO_SETTINGS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._encoder = ResponsesEncoder(head, settings, clock)
 
     def add(self, event: Event) -> None:
         """Take the next event."""

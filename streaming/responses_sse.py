@@ -5,7 +5,8 @@ Source: OpenAI API reference, "Responses", "Streaming events", 2026-11. What is 
 failure is told twice: as `error`, flat and nested, which all SDKs raise, and as `response.failed`.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from streaming.encoder import StreamHead
@@ -56,16 +57,23 @@ class ResponsesEncoder:
     """`responses`: the whole life of a response, numbered without a gap from 0.
 
     `settings` is what the response repeats of its request. A response has one answer: events of
-    further choices are left out. Ids of items follow from the response's own.
+    further choices are left out. Ids of items follow from the response's own; `clock` gives seconds
+    since 1970, for when the response is completed.
     """
 
     content_type = SSE_CONTENT_TYPE
     headers = STREAM_HEADERS
     keep_alive = b": ping\n\n"
 
-    def __init__(self, head: StreamHead, settings: ResponseSettings = NO_SETTINGS) -> None:
+    def __init__(
+        self,
+        head: StreamHead,
+        settings: ResponseSettings = NO_SETTINGS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._head = head
         self._settings = settings
+        self._clock = clock
         self._writer = EventWriter()
         self._id_suffix = head.response_id.removeprefix("resp_")
         self._output: list[JsonValue] = []
@@ -253,6 +261,8 @@ class ResponsesEncoder:
     def _response(self, status: Status) -> JsonObject:
         response = response_object(self._head, self._settings, status, list(self._output))
         response["usage"] = response_usage(self._usage)
+        if status == "completed":
+            response["completed_at"] = int(self._clock())
         if self._workflow_events:
             response["workflow_events"] = self._workflow_events
         return response

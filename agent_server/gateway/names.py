@@ -9,7 +9,7 @@ from agent_server.gateway.budgets import Budgets
 from agent_server.gateway.providers import ProviderPool
 from agent_server.gateway.routes import Route, RoutePlan
 from providers.retry import RetryPolicy
-from streaming.errors import NotFoundError
+from streaming.errors import InvalidRequestError, NotFoundError
 
 AGENT_MODEL: Final = "kubiya-workflow-agent"
 AGENT_NAMES: Final = (AGENT_MODEL, "workflow-agent")
@@ -64,11 +64,12 @@ class ModelNames:
         return self._plans.keys()
 
     def resolve(self, name: str | None) -> Target:
-        """The target of a name; an absent name is the agent, where there is one.
+        """The target of a name; an absent one is the agent, or else the model that was configured.
 
         Raises:
             NotFoundError: the agent was named on a server that does not serve it.
-            InvalidRequestError: the provider is known, but not configured.
+            InvalidRequestError: the provider is known, but not configured; or no model was named,
+                and none is configured.
         """
         target = self._targets.get(name)
         if target is None:
@@ -97,6 +98,10 @@ class ModelNames:
 
     def _find(self, name: str | None) -> Target:
         if name is None:
+            if not self._agent and self._default_model is None:
+                raise InvalidRequestError(
+                    "`model` is missing: name one, or start the server with --model.", param="model"
+                )
             return Target(self._plan(None), is_agent=self._agent)
         if plan := self._plans.get(name):
             return Target(plan, is_agent=False)

@@ -27,7 +27,7 @@ from agent_server.stored_responses.port import OpenedResponse, ResponseCall
 from agent_server.stored_responses.record import StoredResponse
 from agent_server.stored_responses.responses import Responses
 from agent_server.stream_formats import PROGRESS_HEADER
-from streaming.errors import AgentServerError, InvalidRequestError
+from streaming.errors import AgentServerError, InvalidRequestError, NotFoundError
 from streaming.json_bytes import dump
 from streaming.responses_objects import response_error
 from streaming.responses_sse import ResponsesEncoder
@@ -184,6 +184,10 @@ class ResponseResources:
             return await self._relayed(record, request, "POST", "/cancel")
         return JsonResponse(await self._responses.cancel(record))
 
+    async def unknown(self, request: Request) -> Response:
+        """OpenAI has more below this path, such as `compact`; clients take a 404 for its lack."""
+        raise NotFoundError(f"No route POST {request.url.path[:200]}.")
+
     async def _record(self, request: Request) -> StoredResponse:
         caller = caller_of(request)
         caller.require("chat")
@@ -217,6 +221,7 @@ def response_routes(responses: Responses, times: StreamTimes) -> list[Route]:
     return [
         Route(one, resources.get, methods=["GET"]),
         Route(one, resources.delete, methods=["DELETE"]),
+        Route(one, resources.unknown, methods=["POST"]),
         Route(f"{one}/input_items", resources.input_items, methods=["GET"]),
         Route(f"{one}/cancel", resources.cancel, methods=["POST"]),
     ]

@@ -166,7 +166,7 @@ def test_a_chunked_body_over_the_limit_is_413(open_server: RunningServer) -> Non
 
 
 def test_a_body_at_the_limit_is_read(open_server: RunningServer) -> None:
-    body = b'{"messages": [{"role": "user", "content": "' + b"x" * 1900 + b'"}]}'
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "' + b"x" * 1900 + b'"}]}'
     assert ask(open_server.url, "POST", CHAT, body).status == 200
 
 
@@ -195,11 +195,12 @@ def test_unknown_routes_and_methods_answer_the_error_object(
         (b"{not json", None),
         (b"[]", None),
         (b"", None),
-        ({"messages": []}, "messages"),
-        ({"messages": "hi"}, "messages"),
-        ({}, "messages"),
-        ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"model": "m", "messages": []}, "messages"),
+        ({"model": "m", "messages": "hi"}, "messages"),
+        ({"model": "m"}, "messages"),
+        ({"messages": HELLO["messages"]}, "model"),
+        ({"model": "m", "messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role"),
+        ({"model": "m", "messages": [{"role": "user"}]}, "messages[0].content"),
         ({**HELLO, "temperature": "hot"}, "temperature"),
         ({**HELLO, "stream": "yes"}, "stream"),
         (b'{"messages":' + b"[" * 900 + b"]" * 900 + b"}", None),

@@ -50,7 +50,12 @@ def test_text_and_usage_make_a_whole_answer() -> None:
         "object": "chat.completion",
         "created": 1700000000,
         "model": "m",
-        "choices": [choice({"role": "assistant", "content": "Hello", "refusal": None}, "stop")],
+        "choices": [
+            choice(
+                {"role": "assistant", "content": "Hello", "refusal": None, "annotations": []},
+                "stop",
+            )
+        ],
         "usage": {
             "prompt_tokens": 11,
             "completion_tokens": 7,
@@ -64,10 +69,12 @@ def test_text_and_usage_make_a_whole_answer() -> None:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        pytest.param([], {"content": "", "refusal": None}, id="nothing but the finish"),
+        pytest.param(
+            [], {"content": "", "refusal": None, "annotations": []}, id="nothing but the finish"
+        ),
         pytest.param(
             [RefusalDelta("I "), RefusalDelta("won't")],
-            {"content": None, "refusal": "I won't"},
+            {"content": None, "refusal": "I won't", "annotations": []},
             id="refusal",
         ),
         pytest.param(
@@ -81,6 +88,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
             {
                 "content": None,
                 "refusal": None,
+                "annotations": [],
                 "tool_calls": [
                     {
                         "id": "call_1",
@@ -108,6 +116,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
             {
                 "content": "Hi",
                 "refusal": None,
+                "annotations": [],
                 "reasoning_content": "hm",
                 "thinking_blocks": [
                     {"type": "thinking", "thinking": "hm", "signature": "sig"},
@@ -118,7 +127,7 @@ def test_text_and_usage_make_a_whole_answer() -> None:
         ),
         pytest.param(
             [AgentToolCalled("c", "run", {}), AgentToolReturned("c", "run", "x"), TextDelta("Hi")],
-            {"content": "Hi", "refusal": None},
+            {"content": "Hi", "refusal": None, "annotations": []},
             id="the agent's own tools are not shown",
         ),
     ],
@@ -156,8 +165,10 @@ def test_every_choice_has_its_message_and_its_reason() -> None:
         ]
     )
     assert body["choices"] == [
-        choice({"role": "assistant", "content": "a", "refusal": None}, "stop"),
-        choice({"role": "assistant", "content": "b", "refusal": None}, "length", 1),
+        choice({"role": "assistant", "content": "a", "refusal": None, "annotations": []}, "stop"),
+        choice(
+            {"role": "assistant", "content": "b", "refusal": None, "annotations": []}, "length", 1
+        ),
     ]
 
 
@@ -165,7 +176,7 @@ def test_workflow_events_are_listed_without_the_running_output() -> None:
     body = collect([WorkflowEvent(OUTPUT), WorkflowEvent(STEP), TextDelta("Hi"), Finished("stop")])
     assert body["workflow_events"] == [STEP]
     assert body["choices"] == [
-        choice({"role": "assistant", "content": "Hi", "refusal": None}, "stop")
+        choice({"role": "assistant", "content": "Hi", "refusal": None, "annotations": []}, "stop")
     ]
 
 
@@ -173,6 +184,12 @@ def test_progress_is_text_where_it_was_asked_for() -> None:
     body = collect([TextDelta("Go."), WorkflowEvent(STEP), Finished("stop")], TALKING)
     assert body["choices"] == [
         choice(
-            {"role": "assistant", "content": "Go.\nStep 1: a done: 65%\n", "refusal": None}, "stop"
+            {
+                "role": "assistant",
+                "content": "Go.\nStep 1: a done: 65%\n",
+                "refusal": None,
+                "annotations": [],
+            },
+            "stop",
         )
     ]

@@ -42,6 +42,7 @@ from streaming.sse import SSEDecoder
 from tests.servers import Scripted, scripted
 
 HEAD = StreamHead("resp_1", "kubiya-workflow-agent", 1700000000)
+COMPLETED_AT = 1700000009
 USAGE = Usage(11, 7, 18, cached_tokens=3, cache_creation_tokens=2, reasoning_tokens=5)
 USAGE_OBJECT = {
     "input_tokens": 11,
@@ -125,13 +126,17 @@ ANSWERS: dict[str, list[Event]] = {
 }
 
 
+def clock() -> float:
+    return COMPLETED_AT + 0.5
+
+
 def stream_of(events: list[Event], head: StreamHead = HEAD) -> bytes:
-    encoder = ResponsesEncoder(head, SETTINGS)
+    encoder = ResponsesEncoder(head, SETTINGS, clock)
     return encoder.open() + b"".join(map(encoder.encode, events)) + encoder.close()
 
 
 def failed_stream(events: list[Event], error: AgentServerError) -> bytes:
-    encoder = ResponsesEncoder(HEAD, SETTINGS)
+    encoder = ResponsesEncoder(HEAD, SETTINGS, clock)
     return encoder.open() + b"".join(map(encoder.encode, events)) + encoder.fail(error)
 
 
@@ -193,6 +198,7 @@ def test_a_text_goes_through_the_whole_life_of_a_response() -> None:
     assert completed == {
         **created,
         "status": "completed",
+        "completed_at": COMPLETED_AT,
         "output": [message],
         "usage": USAGE_OBJECT,
     }
@@ -397,7 +403,7 @@ def test_the_events_of_a_failure_keep_to_openais_types() -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_the_json_answer_is_what_ends_the_stream(name: str) -> None:
-    body = ResponseBody(HEAD, SETTINGS)
+    body = ResponseBody(HEAD, SETTINGS, clock)
     for event in ANSWERS[name]:
         body.add(event)
     assert body.body() == last_response(events_of(stream_of(ANSWERS[name])))
@@ -440,7 +446,7 @@ async def test_the_openai_sdk_raises_a_failure() -> None:
 
 
 async def test_the_openai_sdk_reads_the_json_answer() -> None:
-    body = ResponseBody(HEAD, SETTINGS)
+    body = ResponseBody(HEAD, SETTINGS, clock)
     for event in TEXT:
         body.add(event)
     whole = json.dumps(body.body()).encode()
