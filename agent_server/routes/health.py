@@ -12,7 +12,12 @@ async def health(request: Request) -> Response:
     services = services_of(request)
     agent = services.agent
     states = {server.name: server.state for server in agent.bridge.status()} if agent else {}
-    parts: dict[str, object] = {"status": "healthy", "mcp_servers": states}
+    parts: dict[str, object] = {
+        "status": "healthy",
+        "mcp_servers": states,
+        # Whether limits hold for this process alone, or for all servers together.
+        "limits": services.accounts.limits_scope(),
+    }
     if (file := services.watcher.status()) is not None:
         parts["gateway_config"] = file
     return JsonResponse(parts)

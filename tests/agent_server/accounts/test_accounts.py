@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from sqlalchemy import event
 
@@ -23,6 +24,7 @@ from agent_server.settings import Settings
 from streaming.errors import PermissionDeniedError, RateLimitError
 from streaming.events import Usage
 from tests.databases import RedisServer, make_schema
+from tests.serving import serving
 
 MINI = [("openai", "gpt-4o-mini")]
 ROOT = Path(__file__).parents[3]
@@ -260,3 +262,19 @@ async def test_limits_are_shared_where_redis_is_set(
     holder = key(requests_per_minute=2, budget_per_day=NANO_PER_USD)
     (await admit(accounts, holder)).settle()
     await accounts.stop()
+
+
+async def test_health_says_whether_limits_are_shared(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async def limits_of(**given: object) -> object:
+        async with (
+            serving(tmp_path, **given) as url,
+            aiohttp.ClientSession() as client,
+            client.get(f"{url}/health") as answer,
+        ):
+            body: dict[str, object] = await answer.json()
+            return body["limits"]
+
+    assert await limits_of() == "process"
+    assert await limits_of(redis_url=redis_server.url) == "shared"
