@@ -13,6 +13,7 @@ from starlette.types import Send
 
 from agent_server.answers import RawHeaders, StreamWriter, send_body
 from agent_server.call_books import CallBooks
+from agent_server.dropped_fields import dropped_headers
 from agent_server.error_responses import log_error
 from agent_server.gateway.call import ModelCall, OpenAnswer
 from agent_server.gateway.gateway import Gateway
@@ -198,8 +199,7 @@ def call_headers(call: ModelCall) -> RawHeaders:
     """Who answered, after how many tries, and what is left of the key's limits."""
     limits = call.admission.headers() if call.admission else {}
     headers = [(name.encode(), value.encode()) for name, value in limits.items()]
-    if call.dropped:
-        headers.append((b"x-dropped-fields", ", ".join(call.dropped).encode("latin-1", "replace")))
+    headers += dropped_headers(call.dropped)
     if call.door.wire == "messages":
         # By which Anthropic's SDKs know a request.
         headers.append((b"request-id", call.request_id.encode()))

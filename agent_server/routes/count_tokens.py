@@ -13,7 +13,8 @@ from agent_server.doors.count_tokens import COUNT_TOKENS
 from agent_server.gateway.names import Target
 from agent_server.model_calls import ModelCalls
 from agent_server.requests.json_body import read_json_object
-from agent_server.routes.model_call import ModelEndpoint, read_body, read_model
+from agent_server.requests.model_name import model_name
+from agent_server.routes.model_call import ModelEndpoint, read_body
 from agent_server.token_estimate import estimate_tokens
 
 _ESTIMATED: Final = (
@@ -34,7 +35,7 @@ class CountTokensEndpoint:
         scope["state"]["caller"].require("chat")
         raw = await read_body(receive)
         body = read_json_object(raw)
-        if self._is_counted(self._calls.gateway.names.resolve(read_model(body))):
+        if self._is_counted(self._calls.gateway.names.resolve(model_name(body))):
             await self._relayed(scope, _again(raw, receive), send)
             return
         estimate = {"input_tokens": estimate_tokens(body)}

@@ -11,12 +11,9 @@ from agent_server.doors.door import Door
 from agent_server.gateway.call import ModelCall
 from agent_server.model_calls import ModelCalls
 from agent_server.request_headers import headers_of
-from agent_server.requests.fields import kind
 from agent_server.requests.json_body import read_json_object
-from streaming.errors import InvalidRequestError
-from streaming.events import JsonObject
+from agent_server.requests.model_name import model_name
 
-MAX_MODEL_CHARACTERS: Final = 512
 # What goes on to an upstream of the same format.
 FORWARDED_HEADERS: Final = (
     "anthropic-beta",
@@ -48,7 +45,7 @@ class ModelEndpoint:
             raw=raw,
             body=body,
             choice=self._door.choose(scope["path"], headers, body),
-            model=read_model(body),
+            model=model_name(body),
             request_id=scope["state"].get("request_id", ""),
             forwarded=forwarded_headers(headers),
         )
@@ -76,20 +73,3 @@ async def read_body(receive: Receive) -> bytes:
 def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Those of the client's headers that go on to an upstream."""
     return {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
-
-
-def read_model(body: JsonObject) -> str | None:
-    """The name of the model that a body asks for, None where it names none.
-
-    Raises:
-        InvalidRequestError: it is no text, or empty.
-    """
-    model = body.get("model")
-    if model is None:
-        return None
-    if isinstance(model, str) and 0 < len(model) <= MAX_MODEL_CHARACTERS:
-        return model
-    what = kind(model)
-    if isinstance(model, str):
-        what = f"{len(model)} characters" if model else "empty"
-    raise InvalidRequestError(f"`model` must be the name of a model, not {what}.", param="model")

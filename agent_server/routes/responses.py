@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_server.answers import JsonResponse, RawHeaders, StreamWriter, send_body
 from agent_server.client_watch import ClientWatch
+from agent_server.dropped_fields import dropped_headers
 from agent_server.model_calls import StreamTimes
 from agent_server.request_headers import headers_of
 from agent_server.requests.json_body import read_json_object
@@ -33,7 +34,6 @@ from streaming.responses_objects import response_error
 from streaming.responses_sse import ResponsesEncoder
 
 RESPONSES_PATH: Final = "/v1/responses"
-DROPPED_HEADER: Final = b"x-dropped-fields"
 MAX_LIMIT: Final = 100
 DEFAULT_LIMIT: Final = 20
 MAX_NUMBER: Final = 2**31
@@ -80,7 +80,7 @@ class CreateResponse:
     async def _begin(self, call: ResponseCall, send: Send, give_up: Callable[[], None]) -> None:
         """Begin a response in the background, and show it or its stream."""
         response = await self._responses.start(call)
-        headers = _dropped_headers(call)
+        headers = dropped_headers(call.dropped)
         if call.body.get("stream") is not True:
             await send_body(send, dump(response), [_JSON, *headers])
             return
@@ -279,13 +279,7 @@ def error_event(error: AgentServerError) -> bytes:
 
 
 def _headers_of(answer: OpenedResponse, call: ResponseCall) -> RawHeaders:
-    return (*answer.headers, *_dropped_headers(call))
-
-
-def _dropped_headers(call: ResponseCall) -> RawHeaders:
-    """Which fields were left out, where the request was translated."""
-    dropped = call.dropped
-    return ((DROPPED_HEADER, ", ".join(dropped).encode("latin-1", "replace")),) if dropped else ()
+    return (*answer.headers, *dropped_headers(call.dropped))
 
 
 def _progress_text(headers: Mapping[str, str]) -> bool | None:

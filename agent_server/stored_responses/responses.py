@@ -9,8 +9,9 @@ from typing import Final
 import orjson
 
 from agent_server.access import Caller
+from agent_server.requests.model_name import model_name
 from agent_server.stored_responses.background import BackgroundResponses
-from agent_server.stored_responses.keeper import Continued, ResponseKeeper
+from agent_server.stored_responses.keeper import ResponseKeeper
 from agent_server.stored_responses.port import OpenedResponse, ResponseCall, ResponseModels
 from agent_server.stored_responses.record import StoredResponse
 from agent_server.stored_responses.recorded import RecordedAnswer
@@ -49,10 +50,12 @@ class Responses:
         The names of `headers` are in lower case.
 
         Raises:
-            InvalidRequestError: a switch is of the wrong type, or the conversation is unknown.
+            InvalidRequestError: the model's name or a switch is wrong, or the conversation is
+                unknown.
         """
         continued = await self.keeper.continued(caller.owner, body)
-        model = _model(continued)
+        # Where none is named, the conversation goes on with the model that it was with.
+        model = model_name(continued.body) or continued.model
         is_background = _switch(body, "background", default=False)
         return ResponseCall(
             caller=caller,
@@ -140,20 +143,6 @@ class Responses:
             model=call.head.model,
             is_background=call.is_background,
         )
-
-
-def _model(continued: Continued) -> str | None:
-    """The model that the body names, else the one that the conversation was with.
-
-    Raises:
-        InvalidRequestError: it is no text, or empty.
-    """
-    model = continued.body.get("model")
-    if model is None:
-        return continued.model
-    if not isinstance(model, str) or not model:
-        raise InvalidRequestError("`model` must be the name of a model.", param="model")
-    return model
 
 
 def _switch(body: JsonObject, name: str, *, default: bool) -> bool:
