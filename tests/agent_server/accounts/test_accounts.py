@@ -134,6 +134,15 @@ async def test_what_was_spent_before_a_restart_still_counts(database_url: str) -
         await accounts.stop()
 
 
+async def test_what_is_not_written_yet_counts_as_spent(database_url: str) -> None:
+    accounts = accounts_with(database_url)
+    one = row(accounts, "chat", Usage(1_000, 0, 1_000))
+    accounts.record(one)
+    spent = await accounts._read_spend("alice", day_of(one.time), month_of(one.time))
+    assert spent == (150_000, 150_000)
+    await accounts.stop()
+
+
 async def test_a_warm_call_reads_and_writes_nothing(database_url: str) -> None:
     accounts = accounts_with(database_url)
     await accounts.start()

@@ -97,7 +97,8 @@ async def test_an_assumed_answer_takes_the_room_that_is_left_and_refuses_nobody(
     holder = key(tokens_per_minute=100, budget_per_day="0.0000001")
     limits = Limits(clock=Clock())
     first = await limits.admit(holder, Ask(10, 10, soft_tokens=4096, soft_cost=10**9))
-    assert first.headers()["x-ratelimit-remaining-tokens"] == "0"
+    (account,) = limits._accounts.values()
+    assert [meter.room(limit, 1000.0) for _, limit, meter in account.rows] == [0, 0]
     assert (await refusal(limits, holder, Ask(10, 1))).param == "tokens_per_minute"
     first.settle(tokens=12, cost=20)
     assert first.headers() == {}
@@ -197,7 +198,8 @@ async def test_a_call_that_ends_on_another_day_counts_where_it_began() -> None:
     wall.now = MIDNIGHT
     today = await admitted(limits, holder, Ask(cost=NANO_PER_USD), 3)
     assert len(today) == 1
-    late.settle(cost=NANO_PER_USD)
+    late.settle(cost=0)
+    assert await admitted(limits, holder, Ask(cost=1), 1) == []
     today[0].settle(cost=0)
     assert len(await admitted(limits, holder, Ask(cost=NANO_PER_USD), 3)) == 1
 
