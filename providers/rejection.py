@@ -29,6 +29,7 @@ from streaming.events import JsonObject, JsonValue
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_MESSAGE_CHARACTERS = 2000
+MAX_MESSAGE_DEPTH = 8
 BAD_REQUEST, PAYMENT_REQUIRED, NOT_FOUND, SERVER_ERROR = 400, 402, 404, 500
 
 
@@ -128,22 +129,28 @@ def _from_object(error: JsonObject) -> Rejection:
     )
 
 
-def _text(value: JsonValue) -> str:
+def _text(value: JsonValue, depth: int = 0) -> str:
     """Readable text of a message, which may be a list or an object (FastAPI's `detail`)."""
+    if depth > MAX_MESSAGE_DEPTH:
+        return ""
     match value:
         case str():
             return value
         case None:
             return ""
         case list():
-            return "; ".join(_text(item) for item in value)
+            return "; ".join(_text(item, depth + 1) for item in value)
         case dict():
             for name in ("message", "msg", "detail"):
                 if name in value:
-                    return _text(value[name])
+                    return _text(value[name], depth + 1)
         case _:
             pass
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        # Nested deeper than can be written.
+        return ""
 
 
 def _short(text: str) -> str:

@@ -160,3 +160,11 @@ def test_a_key_is_in_no_message(status: int) -> None:
     error = rejection_to_error(rejection, provider="up", status=status, secrets=(KEY, ""))
     assert KEY not in error.message
     assert error.message.startswith("up")
+
+
+@pytest.mark.parametrize("deep", [b"[%b]", b'{"message":%b}', b'{"a":%b}'])
+def test_a_refusal_may_be_nested_as_deep_as_it_likes(deep: bytes) -> None:
+    body = b'"why"'
+    for _ in range(1000):
+        body = deep.replace(b"%b", body)
+    assert read_rejection(b'{"error":{"message":%b,"code":"bad"}}' % body).code == "bad"
