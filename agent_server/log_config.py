@@ -74,6 +74,16 @@ def bind_request(request_id: str) -> None:
     _REQUEST_ID.set(request_id)
 
 
+def log_request(event: str, fields: Record) -> None:
+    """Write the line of one request, as `get_logger().info` does; `fields` name no secret.
+
+    It is the one line that every call pays for, so it takes the short way to the sink.
+    """
+    if _sinks and _sinks[-1].threshold <= logging.INFO:
+        fields["event"] = event
+        _sinks[-1].write_own("INFO", time.time(), _add_request_id(None, "", fields))
+
+
 def configure_logging(
     level: LogLevel = "INFO",
     log_format: LogFormat = "console",
@@ -83,8 +93,9 @@ def configure_logging(
     stream: IO[bytes] | None = None,
 ) -> None:
     """Send our records and those of the standard library to `stream` (stderr) in one format."""
-    sink = _Sink(stream or sys.stderr.buffer, _RENDERERS[log_format], _masker(secrets))
     threshold = logging.getLevelNamesMapping()[level]
+    sink = _Sink(stream or sys.stderr.buffer, _RENDERERS[log_format], _masker(secrets), threshold)
+    _sinks[:] = [sink]
     structlog.configure(
         processors=[_add_request_id, sink.process],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -228,7 +239,9 @@ class _Sink:
         stream: IO[bytes],
         render: Callable[[Record], bytes],
         mask: Callable[[bytes], bytes],
+        threshold: int,
     ) -> None:
+        self.threshold = threshold
         self._stream = stream
         self._render = render
         self._mask = mask
@@ -243,9 +256,12 @@ class _Sink:
 
     def write(self, level: str, now: float, record: Mapping[str, Any]) -> None:
         """Render and write one record; `now` is in Unix seconds."""
-        masked = _mask_by_name(record)
-        masked["level"], masked["time"] = level, now
-        line = self._mask(self._render(masked))
+        self.write_own(level, now, _mask_by_name(record))
+
+    def write_own(self, level: str, now: float, record: Record) -> None:
+        """Render and write a record of which no key names a secret; it is used up."""
+        record["level"], record["time"] = level, now
+        line = self._mask(self._render(record))
         with self._lock:
             is_first = not self._waiting
             self._waiting += (line, b"\n")
@@ -295,6 +311,8 @@ class _StandardLibraryHandler(logging.Handler):
         self._sink.write(record.levelname, record.created, _add_request_id(None, "", keys))
 
 
+# The sink that is configured, if any.
+_sinks: list[_Sink] = []
 _RENDERERS: Mapping[LogFormat, Callable[[Record], bytes]] = {
     "console": render_console,
     "json": render_json,

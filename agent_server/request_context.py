@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error
-from agent_server.log_config import bind_request, get_logger
+from agent_server.log_config import bind_request, get_logger, log_request
 from agent_server.request_headers import headers_of
 from streaming.errors import AgentServerError
 
@@ -65,14 +65,14 @@ class RequestContext:
             await error_response(error, scope)(scope, receive, send_with_id)
         finally:
             elapsed = (time.perf_counter() - began) * 1000
-            log.info(
-                "Request answered" if status else "Request dropped",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                duration_ms=round(elapsed, 1),
+            fields: dict[str, object] = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "duration_ms": round(elapsed, 1),
                 **scope["state"].get("log_fields", {}),
-            )
+            }
+            log_request("Request answered" if status else "Request dropped", fields)
 
 
 def _request_id(headers: Mapping[str, str]) -> str:

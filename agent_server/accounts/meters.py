@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 WINDOW_SECONDS = 60
@@ -179,14 +180,24 @@ class Gauge:
 
 def day_of(now: float) -> Period:
     """The day of a moment in Unix seconds."""
-    begin = int(now) // DAY_SECONDS * DAY_SECONDS
-    name = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
-    return Period(name, float(begin), float(begin + DAY_SECONDS))
+    return _day(int(now) // DAY_SECONDS)
 
 
 def month_of(now: float) -> Period:
     """The month of a moment in Unix seconds."""
-    moment = datetime.fromtimestamp(now, UTC)
+    return _month(int(now) // DAY_SECONDS)
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> Period:
+    begin = number * DAY_SECONDS
+    name = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%d")
+    return Period(name, float(begin), float(begin + DAY_SECONDS))
+
+
+@lru_cache(maxsize=64)
+def _month(day: int) -> Period:
+    moment = datetime.fromtimestamp(day * DAY_SECONDS, UTC)
     begin = datetime(moment.year, moment.month, 1, tzinfo=UTC)
     after = datetime(moment.year + moment.month // 12, moment.month % 12 + 1, 1, tzinfo=UTC)
     return Period(moment.strftime("%Y-%m"), begin.timestamp(), after.timestamp())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import aiohttp
 import openai
 import orjson
 import pytest
-import structlog
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionUserMessageParam
 
+from agent_server.log_config import configure_logging
 from tests.servers import Scripted, ScriptedServer, scripted
 from tests.serving import serving
 
@@ -223,7 +224,9 @@ async def test_models_are_listed_even_if_an_upstream_does_not_answer(tmp_path: P
 
 
 async def test_every_call_of_a_provider_is_a_log_line_with_its_tokens(tmp_path: Path) -> None:
-    with structlog.testing.capture_logs() as lines:
+    written = io.BytesIO()
+    configure_logging(log_format="json", stream=written)
+    try:
         async with calling(tmp_path, Scripted(pieces=STREAM, headers=SSE)) as (sdk, _):
             stream = await sdk.chat.completions.create(
                 model="gpt-real", messages=HELLO, stream=True
@@ -232,6 +235,9 @@ async def test_every_call_of_a_provider_is_a_log_line_with_its_tokens(tmp_path: 
         async with calling(tmp_path, Scripted(500)) as (sdk, _):
             with pytest.raises(openai.InternalServerError):
                 await sdk.chat.completions.create(model="gpt-real", messages=HELLO)
+    finally:
+        configure_logging()
+    lines = [orjson.loads(line) for line in written.getvalue().splitlines()]
     done, failed = (line for line in lines if line["event"] == "Request answered")
     assert (done["provider"], done["model"], done["outcome"]) == ("openai", "gpt-real", "ok")
     assert (done["prompt_tokens"], done["completion_tokens"]) == (3, 2)
