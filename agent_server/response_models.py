@@ -20,12 +20,13 @@ from agent_server.stored_responses.port import (
     ProviderAnswer,
     ResponseCall,
 )
-from agent_server.stored_responses.record import ResponseStore
+from agent_server.stored_responses.record import ResponseStore, StoredResponse
 from agent_server.stored_responses.responses import Responses
 from agent_server.stream_formats import StreamChoice
 from providers.openai.adapter import OpenAIProvider
 from providers.relay.answer import RelayedAnswer
 from streaming.errors import AgentServerError, NotFoundError
+from streaming.json_bytes import dump
 
 
 def responses_of(calls: ModelCalls, accounts: Accounts) -> Responses:
@@ -85,14 +86,21 @@ class GatewayResponses:
         return plan.routes[0].provider if self._keeps(plan.routes[0]) else None
 
     async def ask_provider(
-        self, provider: str, method: str, path: str, query: str = ""
+        self, record: StoredResponse, method: str, path: str, query: str = ""
     ) -> ProviderAnswer:
         """What a provider answers about a response that it keeps; raises `AgentServerError`."""
+        provider = record.provider or ""
         asked = self._calls.gateway.providers.get(provider)
         if not isinstance(asked, OpenAIProvider):
             raise NotFoundError(f"The provider '{provider}' keeps no responses.")
         kind = cast("Literal['GET', 'POST', 'DELETE']", method)
-        answer = await asked.fetch(kind, f"{path}?{query}" if query else path)
+        path = f"/responses/{record.response_id}{path}"
+        is_named = record.model in self._calls.gateway.names.configured()
+        answer = await asked.fetch(
+            kind,
+            f"{path}?{query}" if query else path,
+            answer_model=record.model if is_named else None,
+        )
         return ProviderAnswer(200, answer.content_type, _chunks(answer))
 
     def _target(self, call: ResponseCall) -> Target:
@@ -139,6 +147,7 @@ class _Response:
         self._target = target
         self._answer = answer
         self._stored_by = stored_by
+        self._previous_id = _inlined_previous_id(asked, answer)
         self._is_whole = False
         self._is_closed = False
 
@@ -159,6 +168,8 @@ class _Response:
         except AgentServerError as exc:
             self._call.failure = exc
             raise
+        if self._previous_id is not None:
+            data = _with_previous_id(data, self._previous_id)
         self._call.bytes_out += len(data)
         self._is_whole = not data or not self._answer.is_stream
         return data
@@ -180,6 +191,21 @@ class _Response:
             if not self._is_whole and self._call.failure is None:
                 self._call.failure = asyncio.CancelledError()
             self._calls.finish(self._call)
+
+
+def _inlined_previous_id(asked: ResponseCall, answer: OpenAnswer) -> str | None:
+    """The response that the call continues, where the upstream got its items and not its id."""
+    previous_id = asked.body.get("previous_response_id")
+    is_relayed = isinstance(answer, RelayedAnswer) and asked.provider is None
+    return previous_id if is_relayed and isinstance(previous_id, str) else None
+
+
+def _with_previous_id(data: bytes, previous_id: str) -> bytes:
+    """The frames or the body, telling the id; within a text or arguments, quotes are escaped."""
+    for colon in (b":", b": "):
+        name = b'"previous_response_id"' + colon
+        data = data.replace(name + b"null", name + dump(previous_id))
+    return data
 
 
 async def _chunks(answer: RelayedAnswer) -> AsyncGenerator[bytes, None]:

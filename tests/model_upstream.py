@@ -117,11 +117,13 @@ class ModelUpstream:
             return _openai_error(404)
         response = self.responses[answer_id]
         if what == "input_items":
-            data = [{"id": f"item_{n}", **i} for n, i in enumerate(self.inputs[answer_id])]
+            items = enumerate(self.inputs[answer_id])
+            data = [{"id": f"item_{number}", "type": "message", **item} for number, item in items]
             page = {"object": "list", "data": data[::-1], "has_more": False}
             return _json({**page, "first_id": data[-1]["id"], "last_id": data[0]["id"]})
         if what == "cancel":
-            return _json({**response, "status": "cancelled"})
+            # One that has ended stays as it is.
+            return _json(response)
         if request.method == "DELETE":
             del self.responses[answer_id]
             return _json({"id": answer_id, "object": "response", "deleted": True})

@@ -200,12 +200,7 @@ class ResponseResources:
         self, record: StoredResponse, request: Request, method: str, path: str
     ) -> Response:
         """What the provider says that keeps the response."""
-        answer = await self._responses.models.ask_provider(
-            record.provider or "",
-            method,
-            f"/responses/{record.response_id}{path}",
-            request.url.query,
-        )
+        answer = await self._responses.models.ask_provider(record, method, path, request.url.query)
         return StreamingResponse(
             _closing(answer.body),
             answer.status,

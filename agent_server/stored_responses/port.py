@@ -7,6 +7,7 @@ from typing import Protocol
 from agent_server.access import Caller
 from agent_server.requests.responses import ResponseRequest, read_responses
 from agent_server.requests.responses_items import input_items
+from agent_server.stored_responses.record import StoredResponse
 from streaming.encoder import StreamHead
 from streaming.errors import AgentServerError
 from streaming.events import JsonObject, JsonValue
@@ -131,9 +132,9 @@ class ResponseModels(Protocol):
         ...
 
     async def ask_provider(
-        self, provider: str, method: str, path: str, query: str = ""
+        self, record: StoredResponse, method: str, path: str, query: str = ""
     ) -> ProviderAnswer:
-        """What a provider answers at a path below its base URL, such as `/responses/resp_1`.
+        """What the provider that keeps a response answers at a path below it, such as `/cancel`.
 
         Raises:
             AgentServerError: the provider is not configured any more, or cannot be reached.

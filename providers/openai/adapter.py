@@ -75,6 +75,7 @@ class OpenAIProvider(RelayingProvider):
         header, value = (
             (key_header, api_key) if key_header else ("authorization", f"Bearer {api_key}")
         )
+        self.base_url = self._addresses.root
         self._service = UpstreamService(
             provider=name,
             base_url=self._addresses.root,
@@ -138,10 +139,12 @@ class OpenAIProvider(RelayingProvider):
         method: Literal["GET", "POST", "DELETE"],
         path: str,
         headers: Mapping[str, str] | None = None,
+        answer_model: str | None = None,
     ) -> RelayedAnswer:
         """What the upstream says of a response that it keeps, such as `GET /responses/{id}`.
 
-        `path` follows the base URL and may have a query. The answer is JSON or a stream, and is
+        `path` follows the base URL and may have a query; `answer_model` is what the client calls
+        the model, None where that is the upstream's name. The answer is JSON or a stream, and is
         passed on as it is, also of a response that failed. Raises what `relay` raises.
         """
         answer = await self._service.ask(
@@ -153,8 +156,8 @@ class OpenAIProvider(RelayingProvider):
         return await proved_answer(
             answer,
             self.name,
-            ResponsesFrames(self.name, is_stored=True),
-            partial(read_stored_answer, provider=self.name),
+            ResponsesFrames(self.name, answer_model=answer_model, is_stored=True),
+            partial(read_stored_answer, provider=self.name, answer_model=answer_model),
             takes_either=True,
         )
 

@@ -51,11 +51,16 @@ def read_json_answer(
     return answer
 
 
-def read_stored_answer(body: bytes, provider: str) -> JsonAnswer:
-    """What an upstream says of a response that it keeps, also one that failed, as it stands."""
+def read_stored_answer(body: bytes, provider: str, answer_model: str | None = None) -> JsonAnswer:
+    """What an upstream says of a response that it keeps, also one that failed, as it stands.
+
+    `answer_model` takes the place of the upstream's model, where there is one.
+    """
     value = read_json_object(body, provider)
     if value.get("object") is None:
         _refuse_rejection(value, provider)
+    if answer_model is not None and "model" in value:
+        body = orjson.dumps({**value, "model": answer_model})
     return JsonAnswer(
         body,
         usage=response_usage(value),

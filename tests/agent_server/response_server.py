@@ -21,6 +21,7 @@ from agent_server.stored_responses.background import BackgroundResponses
 from agent_server.stored_responses.keeper import ResponseKeeper
 from agent_server.stored_responses.memory_store import MemoryResponseStore
 from agent_server.stored_responses.port import OpenedResponse, ProviderAnswer, ResponseCall
+from agent_server.stored_responses.record import StoredResponse
 from agent_server.stored_responses.responses import Responses
 from providers.chat_request import ChatRequest
 from streaming.encoder import StreamHead
@@ -112,9 +113,10 @@ class Models:
         return "keeper" if call.provider == "keeper" or call.model == "keeper" else None
 
     async def ask_provider(
-        self, provider: str, method: str, path: str, query: str = ""
+        self, record: StoredResponse, method: str, path: str, query: str = ""
     ) -> ProviderAnswer:
-        self.asked.append((provider, method, path, query))
+        path = f"/responses/{record.response_id}{path}"
+        self.asked.append((record.provider or "", method, path, query))
 
         async def body() -> AsyncGenerator[bytes, None]:
             yield b'{"id":"resp_theirs","object":"response","status":"cancelled",'

@@ -5,11 +5,12 @@ the wire is what the upstream speaks; `<name>-by-fallback` has a first route tha
 """
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_server.accounts.keys import digest_of
 from tests.model_upstream import ModelUpstream, model_upstream
 from tests.running_server import RunningServer, running_server
 
@@ -17,6 +18,15 @@ WIRES = ("chat", "messages", "responses")
 # What llm-comply takes for models that think: it skips its checks of thinking for all others.
 NAMES = {"chat": "gpt-5", "messages": "claude-sonnet-4", "responses": "gpt-5"}
 KEY = "sk-upstream-key-0123456789"
+# Keys of callers: for every model, for one, for none.
+CALLER, FEW, NONE = (f"as-{letter * 40}" for letter in "efn")
+KEY_ENTRIES = " ".join(
+    (
+        f"caller=sha256:{digest_of(CALLER)};scopes=chat",
+        f"few=sha256:{digest_of(FEW)};scopes=chat;models={NAMES['chat']}-by-chat",
+        f"none=sha256:{digest_of(NONE)};scopes=approve",
+    )
+)
 _FILE = """
 providers:
   by-chat: {{like: custom, base_url: {url}/v1, api_key: "${{MODEL_KEY}}"}}
@@ -45,15 +55,17 @@ class Gateway:
 
 
 @contextmanager
-def gateway(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None
-) -> Iterator[Gateway]:
-    """The server as a process of its own, with the options `serve` takes beside the file."""
+def gateway(folder: Path, *options: str, keys: bool = False) -> Iterator[Gateway]:
+    """The server as a process with these options of `serve`; `keys` has it ask for a key."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gateway.yaml"
     with model_upstream() as upstream, _closed_port() as down:
         path.write_text(_FILE.format(url=upstream.url, down=down, models=_models()))
-        env = {"MODEL_KEY": KEY, "AGENT_SERVER_GATEWAY_CONFIG": str(path), **(environment or {})}
+        env = {"MODEL_KEY": KEY, "AGENT_SERVER_GATEWAY_CONFIG": str(path)}
+        # What fails here fails on purpose, so nothing is asked again.
+        env["AGENT_SERVER_MAX_RETRIES"] = "0"
+        if keys:
+            env["AGENT_SERVER_API_KEYS"] = KEY_ENTRIES
         with running_server(folder, *options, environment=env) as server:
             yield Gateway(server, upstream)
 
