@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import cast
+from typing import TYPE_CHECKING, Final, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,6 +18,7 @@ from agent_server.accounts.accounts import Accounts
 from agent_server.accounts.configured import accounts_of, reconfigure
 from agent_server.agent_loop import AgentLimits, AgentLoop
 from agent_server.call_books import CallBooks
+from agent_server.call_traces import CallTraces
 from agent_server.doors.chat import CHAT, USE_CHAT
 from agent_server.doors.embeddings import EMBEDDINGS
 from agent_server.doors.messages import MESSAGES
@@ -40,11 +41,16 @@ from agent_server.routes.responses import RESPONSES_PATH, CreateResponse, respon
 from agent_server.services import Agent, Services
 from agent_server.settings import Settings
 from agent_server.stored_responses.responses import Responses
+from agent_server.telemetry import start_telemetry
 from agent_server.toolbox import Toolbox, ToolboxLimits
 from mcp_bridge.bridge import Bridge
 from providers.upstream import Upstream
 from streaming.errors import AgentServerError, CallerError, MethodNotAllowedError, NotFoundError
 
+if TYPE_CHECKING:
+    from agent_server.telemetry.spans import Telemetry
+
+VERSION: Final = version("agent-server")
 # What a web page may read of an answer, and send with a request.
 EXPOSED_HEADERS = (
     REQUEST_ID_HEADER,
@@ -114,29 +120,28 @@ def create_app(settings: Settings) -> ASGIApp:
         ProviderConfigError: the default provider is unknown, or lacks what it needs.
         ConfigFileError: the gateway's file cannot be used.
         McpConfigError: the file of MCP servers cannot be used.
+        TelemetryError: OpenTelemetry is on, and cannot be started.
     """
     upstream = Upstream()
-    agent = _agent(settings) if settings.agent else None
+    numbers = Metrics(VERSION)
+    telemetry = start_telemetry(VERSION) if settings.otel else None
+    agent = _agent(settings, numbers, telemetry) if settings.agent else None
     maker = GatewayMaker(settings, upstream)
     file = maker.read()
     gateway = maker.make(file)
     accounts = accounts_of(settings, keys=file.keys, prices=file.prices)
-    numbers = _metrics(gateway, accounts)
+    _watch(numbers, gateway, accounts)
     calls = ModelCalls(
         gateway,
         agent,
         CallBooks(accounts, numbers),
         StreamTimes(settings.keep_alive_seconds, settings.stream_grace_seconds),
+        CallTraces(telemetry) if telemetry else None,
     )
     responses = responses_of(calls, accounts)
     endpoints = _endpoints(calls, responses)
 
-    def apply(changed: GatewayFile) -> None:
-        made = maker.make(changed)
-        reconfigure(accounts, settings, keys=changed.keys, prices=changed.prices)
-        calls.gateway = made
-
-    watcher = Watcher(file, load=maker.read, apply=apply)
+    watcher = _watcher(settings, maker, file, calls, accounts)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -153,6 +158,8 @@ def create_app(settings: Settings) -> ASGIApp:
             await accounts.stop()
             await calls.gateway.providers.aclose()
             await upstream.aclose()
+            if telemetry:
+                await telemetry.aclose()
 
     router = Starlette(
         routes=[
@@ -167,20 +174,37 @@ def create_app(settings: Settings) -> ASGIApp:
     return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts)
 
 
-def _metrics(gateway: Gateway, accounts: Accounts) -> Metrics:
-    metrics = Metrics(version("agent-server"))
+def _watcher(
+    settings: Settings,
+    maker: GatewayMaker,
+    file: GatewayFile,
+    calls: ModelCalls,
+    accounts: Accounts,
+) -> Watcher:
+    """Takes the gateway's file anew when it changes."""
+
+    def apply(changed: GatewayFile) -> None:
+        made = maker.make(changed)
+        reconfigure(accounts, settings, keys=changed.keys, prices=changed.prices)
+        calls.gateway = made
+
+    return Watcher(file, load=maker.read, apply=apply)
+
+
+def _watch(metrics: Metrics, gateway: Gateway, accounts: Accounts) -> None:
     metrics.watch_breakers(gateway.breaker_states)
     if (usage := accounts.usage) is not None:
         metrics.watch_usage_rows(lambda: (usage.waiting, usage.lost))
-    return metrics
 
 
-def _agent(settings: Settings) -> Agent:
-    bridge = Bridge(mcp_servers(settings))
+def _agent(settings: Settings, metrics: Metrics, telemetry: "Telemetry | None") -> Agent:
+    bridge = Bridge(mcp_servers(settings), on_called=metrics.tool_called)
     toolbox = Toolbox(
         bridge,
         workflow_mode=settings.workflow_mode,
         limits=ToolboxLimits(call_timeout_seconds=settings.mcp_call_timeout_seconds),
+        on_run_ended=metrics.workflow_ended,
+        telemetry=telemetry,
     )
     limits = AgentLimits(
         max_turns=settings.max_turns,
@@ -188,7 +212,8 @@ def _agent(settings: Settings) -> Agent:
         max_wall_seconds=settings.max_wall_seconds,
         max_tokens=settings.max_tokens,
     )
-    return Agent(AgentLoop(toolbox, limits=limits), toolbox, bridge)
+    loop = AgentLoop(toolbox, limits=limits, telemetry=telemetry)
+    return Agent(loop, toolbox, bridge)
 
 
 def _endpoints(calls: ModelCalls, responses: Responses) -> Mapping[str, ASGIApp]:

@@ -13,6 +13,7 @@ from starlette.types import Send
 
 from agent_server.answers import RawHeaders, StreamWriter, send_body
 from agent_server.call_books import CallBooks
+from agent_server.call_traces import CallTraces
 from agent_server.dropped_fields import dropped_headers
 from agent_server.error_responses import log_error
 from agent_server.gateway.call import ModelCall, OpenAnswer
@@ -44,9 +45,15 @@ class ModelCalls:
     """All doors' way to an answer: the gateway's routes, or the workflow agent."""
 
     def __init__(
-        self, gateway: Gateway, agent: Agent | None, books: CallBooks, times: StreamTimes
+        self,
+        gateway: Gateway,
+        agent: Agent | None,
+        books: CallBooks,
+        times: StreamTimes,
+        traces: CallTraces | None = None,
     ) -> None:
         self.gateway = gateway
+        self._traces = traces
         self._agent = agent
         self._books = books
         self.times = times
@@ -80,12 +87,16 @@ class ModelCalls:
         self._books.begin(call)
         found = target or self.gateway.names.resolve(call.model)
         await self._books.open(call, found)
+        if self._traces is not None:
+            self._traces.begin(call, found)
         return found
 
     def finish(self, call: ModelCall) -> None:
         """Give back what the call holds, and close its books."""
         call.trail.close(call.failure)
         self._books.close(call)
+        if self._traces is not None:
+            self._traces.end(call, self.gateway.base_url_of)
 
     async def open(self, call: ModelCall, target: Target) -> OpenAnswer:
         """The answer to a call, once it has content; raises `AgentServerError` instead of one."""
@@ -152,10 +163,11 @@ class ModelCalls:
             owner=call.caller.owner,
             may_not_execute=call.caller.refusal or "",
             detached=call.choice.detached,
+            trace=call.trace,
         )
         events = agent.loop.run(
             chat,
-            provider=self.gateway.provider(target.plan, call.charges),
+            provider=self.gateway.provider(target.plan, call.charges, self._traces),
             caller=call.agent_caller,
             response_id=head.response_id,
             model=head.model,

@@ -277,6 +277,13 @@ class Settings(BaseSettings):
         Field(description="How long a tool call may take; a workflow run has limits of its own."),
     ] = 120.0
 
+    otel: Annotated[
+        bool,
+        Field(
+            description="Whether traces and metrics are sent by OTLP over HTTP, as the `OTEL_*` "
+            "variables say. Needs `agent-server[otel]`.",
+        ),
+    ] = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         UpperCase,

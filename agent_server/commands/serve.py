@@ -22,6 +22,7 @@ from agent_server.mcp_servers import McpConfigError
 from agent_server.process import serve as serve_until_stopped
 from agent_server.provider_choice import ProviderChoiceError
 from agent_server.settings import Settings, unknown_variables, variable_of
+from agent_server.telemetry import TelemetryError
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - the guide's default for `kubiya mcp agent`
 
@@ -73,6 +74,7 @@ def start(settings: Settings) -> None:
         McpConfigError,
         ProviderChoiceError,
         StartError,
+        TelemetryError,
     ) as exc:
         raise CommandError(str(exc)) from None
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from agent_server.access import Caller
 from agent_server.accounts.limits import Admission
@@ -60,8 +60,10 @@ class OpenAnswer(Protocol):
 
 
 if TYPE_CHECKING:
+    from agent_server.telemetry.spans import CallSpan
     from agent_server.toolbox import AgentCaller
 
+TRACE_HEADERS: Final = ("traceparent", "tracestate")
 # What one call of an upstream used: its provider, its model, its tokens.
 Charge: TypeAlias = tuple[str, str, Usage]
 
@@ -75,7 +77,7 @@ class ModelCall:
     `time.perf_counter`. `answer` is there once it has content, `failure` is what ended the call
     early, `admission` is what it may use, `charges` are what the agent's own calls used; `dropped`
     are the fields that were left out of the request; `agent_caller` is whom the agent works for;
-    `log_fields` go into the request's line of the log.
+    `log_fields` go into the request's line of the log; `span` is there where calls are traced.
     """
 
     door: Door
@@ -96,12 +98,18 @@ class ModelCall:
     agent_caller: "AgentCaller | None" = None
     log_fields: dict[str, object] = field(default_factory=dict)
     dropped: dict[str, None] = field(default_factory=dict)
+    span: "CallSpan | None" = None
     _read: ReadRequest | None = None
 
     @property
     def is_stream(self) -> bool:
         """Whether the client gets a stream."""
         return self.choice.format is not None
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """The headers of the call's trace context, which go on to an upstream of any format."""
+        return {name: self.forwarded[name] for name in TRACE_HEADERS if name in self.forwarded}
 
     @property
     def chat(self) -> ChatRequest:

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
@@ -29,6 +29,9 @@ from providers.chat_request import ChatRequest
 from providers.relay.request import RelayRequest, WireFormat
 from streaming.errors import AgentServerError, UpstreamProtocolError
 from streaming.events import Event, Finished, Usage
+
+if TYPE_CHECKING:
+    from agent_server.call_traces import CallTraces, InnerCall
 
 log = get_logger()
 
@@ -59,9 +62,16 @@ class Gateway:
         """The state of each configured route's breaker, by the route's id."""
         return self._failover.book.states()
 
-    def provider(self, plan: RoutePlan, charges: list[Charge]) -> Provider:
+    def provider(
+        self, plan: RoutePlan, charges: list[Charge], traces: "CallTraces | None" = None
+    ) -> Provider:
         """The plan as a provider, whose every call goes over its routes and into `charges`."""
-        return RoutedProvider(self, plan, charges)
+        return RoutedProvider(self, plan, charges, traces)
+
+    def base_url_of(self, route: Route) -> str:
+        """Where the provider of a route answers, as far as it has an address."""
+        provider = self.providers.get(route.provider, route.budgets)
+        return str(getattr(provider, "base_url", ""))
 
     async def open_events(
         self, request: ChatRequest, plan: RoutePlan, trail: Trail
@@ -95,7 +105,7 @@ class Gateway:
             return await relaying.relay(request)
         is_own = door.wire in getattr(provider, "relays", ())
         chat = call.chat if is_own else call.chat_elsewhere()
-        chat = replace(chat, model=route.model, stream=call.is_stream)
+        chat = replace(chat, model=route.model, stream=call.is_stream, trace=call.trace)
         return await self._translate(call, provider.chat(chat), named or route.model, named)
 
     async def _translate(
@@ -161,17 +171,42 @@ class OpenedEvents:
 class RoutedProvider(Provider):
     """A plan of routes in the shape of one provider, for the agent's own calls."""
 
-    def __init__(self, gateway: Gateway, plan: RoutePlan, charges: list[Charge]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        plan: RoutePlan,
+        charges: list[Charge],
+        traces: "CallTraces | None" = None,
+    ) -> None:
         self.name = plan.name
         self.default_model = plan.routes[0].model
         self._gateway = gateway
         self._plan = plan
         self._charges = charges
+        self._traces = traces
 
     @override
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        began, usage, outcome = time.perf_counter(), None, "abandoned"
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        if self._traces is None:
+            return self._chat(request, Trail())
+        return self._traced(self._traces.inner_call(request, self._plan))
+
+    async def _traced(self, traced: "InnerCall") -> AsyncGenerator[Event, None]:
         trail = Trail()
+        error: BaseException | None = None
+        try:
+            async with contextlib.aclosing(self._chat(traced.request, trail)) as answer:
+                async for event in answer:
+                    traced.note(event)
+                    yield event
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            traced.end(trail, self._gateway.base_url_of, error)
+
+    async def _chat(self, request: ChatRequest, trail: Trail) -> AsyncGenerator[Event, None]:
+        began, usage, outcome = time.perf_counter(), None, "abandoned"
         try:
             with trail:
                 opened = await self._gateway.open_events(request, self._plan, trail)

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -170,17 +170,6 @@ class CallSpan(_OpenSpan):
         self._operation = operation
         self._is_stream = is_stream
 
-    def attempt_failed(self, provider: str, model: str, error: BaseException) -> None:
-        """Note an attempt that is followed by another one."""
-        self._span.add_event(
-            "agent_server.attempt_failed",
-            {
-                "gen_ai.provider.name": PROVIDER_NAMES.get(provider, provider),
-                "gen_ai.request.model": model,
-                "error.type": error_type(error),
-            },
-        )
-
     def end(
         self,
         *,
@@ -192,19 +181,24 @@ class CallSpan(_OpenSpan):
         response_model: str | None = None,
         response_id: str | None = None,
         first_chunk_seconds: float | None = None,
+        attempts: int = 1,
+        failed_attempts: Sequence[str] = (),
         error: BaseException | None = None,
     ) -> None:
         """End with what is known of the answer, and of who gave it or was asked last.
 
-        `model` is the one that the provider was asked for; `error` is what ended it early.
+        `provider` and `model` are empty where nobody was asked; `failed_attempts` are texts of
+        route and error code; `error` is what ended the call early.
         """
         asked = {
-            "gen_ai.provider.name": PROVIDER_NAMES.get(provider, provider),
+            **_known("gen_ai.provider.name", PROVIDER_NAMES.get(provider, provider)),
             **_server_of(base_url),
         }
         found = {
             **asked,
-            "gen_ai.request.model": model[:MAX_NAME],
+            **_known("gen_ai.request.model", model[:MAX_NAME]),
+            "agent_server.attempts": attempts,
+            **_known("agent_server.failed_attempts", tuple(failed_attempts) or None),
             **_usage_attributes(usage),
             **_known("gen_ai.response.model", response_model),
             **_known("gen_ai.response.id", response_id),
@@ -289,7 +283,7 @@ class ToolSpan(_OpenSpan):
 
 def error_type(error: BaseException) -> str:
     """The code of an error of ours, the class of any other; `cancelled` for a client that left."""
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return "cancelled"
     if isinstance(error, AgentServerError) and error.code:
         return error.code

@@ -63,9 +63,10 @@ class AnthropicProvider(RelayingProvider):
         self.name = name
         self.default_model = default_model
         self.relays: frozenset[WireFormat] = frozenset(_PATHS)
+        self.base_url = base_url.rstrip("/").removesuffix("/v1") + "/v1"
         self._service = UpstreamService(
             provider=name,
-            base_url=base_url.rstrip("/").removesuffix("/v1") + "/v1",
+            base_url=self.base_url,
             upstream=upstream,
             key_headers={"x-api-key": api_key} if api_key else {},
             secrets=(api_key,) if api_key else (),
