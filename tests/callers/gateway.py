@@ -27,6 +27,11 @@ KEY_ENTRIES = " ".join(
         f"none=sha256:{digest_of(NONE)};scopes=approve",
     )
 )
+# A PNG of one pixel.
+PIXEL_DATA = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5Erk"
+    "Jggg=="
+)
 _FILE = """
 providers:
   by-chat: {{like: custom, base_url: {url}/v1, api_key: "${{MODEL_KEY}}"}}

@@ -11,16 +11,13 @@ from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import ResponseInputParam
 from pydantic import BaseModel
 
-from tests.callers.gateway import CALLER, FEW, NONE, WIRES, Gateway, gateway
+from tests.callers.gateway import CALLER, FEW, NONE, PIXEL_DATA, WIRES, Gateway, gateway
 from tests.model_reply import THOUGHT
 
 MODELS = [*(f"gpt-5-by-{wire}" for wire in WIRES), "gpt-5-by-fallback", "by-all/gpt-real"]
 KEPT = "keeper/gpt-real"
 HELLO = "Turn 1, 0 images, told <>: hello"
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"
-    "awAAAABJRU5ErkJggg=="
-)
+PIXEL = f"data:image/png;base64,{PIXEL_DATA}"
 PARAMETERS = {
     "type": "object",
     "properties": {"city": {"type": "string"}},
