@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from providers.chat_request import ToolCall
 from streaming.events import Event, Usage
 from tests.agents import BACKEND, READY_SECONDS, backend_spec
 from tests.conftest import ALICE, KEY_ENTRIES
+from tests.doc_pages import text_of
 
 GREETING = json.dumps({"name": "greet", "steps": [{"name": "hello", "run": "echo hello"}]})
 OPERATOR = "as-operator"
@@ -231,3 +233,18 @@ async def test_metrics_need_a_key_of_an_admin() -> None:
     assert (await scrape(keys=keys)).status == 401
     assert (await scrape(keys=keys, key=ALICE)).status == 403
     assert (await scrape(keys=keys, key=OPERATOR, is_loopback=False)).status == 200
+
+
+def test_the_page_of_metrics_names_each_with_its_type() -> None:
+    metrics = Metrics("1.0.0")
+    metrics.watch_usage_rows(lambda: (0, 0))
+    page = text_of("docs/observability.md")
+    told = dict(re.findall(r"(?m)^\| `(agent_server_\w+)` \| (\w+) \|", page))
+    # A counter's name ends with its samples; the build is a gauge in the text format.
+    types = {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in metrics.collect()
+    }
+    types["agent_server_build_info"] = "gauge"
+    types.pop("agent_server_build")
+    assert told == types
