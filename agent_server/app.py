@@ -1,9 +1,9 @@
 """The application: the one place that knows every part."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from agent_server.access import Access
 from agent_server.accounts.accounts import Accounts
-from agent_server.accounts.configured import accounts_of, reconfigure
+from agent_server.accounts.configured import accounts_of, cache_of, reconfigure
 from agent_server.agent_loop import AgentLimits, AgentLoop
 from agent_server.call_books import CallBooks
 from agent_server.call_traces import CallTraces
@@ -26,6 +26,7 @@ from agent_server.error_responses import error_response, log_error
 from agent_server.gateway.config_file import GatewayFile
 from agent_server.gateway.configured import GatewayMaker
 from agent_server.gateway.gateway import Gateway
+from agent_server.gateway.kept_answers import KeptAnswers
 from agent_server.gateway.reload import Watcher
 from agent_server.guard import Gate, Guard
 from agent_server.hot_paths import HotPaths
@@ -34,7 +35,7 @@ from agent_server.metrics import Metrics
 from agent_server.model_calls import ModelCalls, StreamTimes
 from agent_server.request_context import REQUEST_ID_HEADER, RequestContext
 from agent_server.response_models import responses_of
-from agent_server.routes import discover, health, metrics, models, workflow_runs
+from agent_server.routes import discover, health, keys, metrics, models, workflow_runs
 from agent_server.routes.count_tokens import CountTokensEndpoint
 from agent_server.routes.model_call import ModelEndpoint
 from agent_server.routes.responses import RESPONSES_PATH, CreateResponse, response_routes
@@ -51,13 +52,16 @@ if TYPE_CHECKING:
     from agent_server.telemetry.spans import Telemetry
 
 VERSION: Final = version("agent-server")
+RATE_WORDS = ("limit", "remaining", "reset")
 # What a web page may read of an answer, and send with a request.
 EXPOSED_HEADERS = (
     REQUEST_ID_HEADER,
     "retry-after",
     "x-attempts",
+    "x-cache",
     "x-dropped-fields",
     "x-provider",
+    *(f"x-ratelimit-{what}-{kind}" for what in RATE_WORDS for kind in ("requests", "tokens")),
     "x-route",
     "x-should-retry",
     "x-token-count",
@@ -106,6 +110,9 @@ ROUTES = (
     Route("/v1/workflows/runs/{run_id}", workflow_runs.get_run, methods=["GET"]),
     Route("/v1/workflows/runs/{run_id}/events", workflow_runs.run_events, methods=["GET"]),
     Route("/v1/workflows/runs/{run_id}/cancel", workflow_runs.cancel_run, methods=["POST"]),
+    Route("/v1/keys", keys.list_keys, methods=["GET"]),
+    Route("/v1/keys", keys.create_key, methods=["POST"]),
+    Route("/v1/keys/{key_id}", keys.revoke_key, methods=["DELETE"]),
     Route("/metrics", metrics.metrics, methods=["GET"]),
     Route("/discover", discover.discover, methods=["GET"]),
     Route("/health", health.health, methods=["GET"]),
@@ -120,6 +127,7 @@ def create_app(settings: Settings) -> ASGIApp:
         ProviderConfigError: the default provider is unknown, or lacks what it needs.
         ConfigFileError: the gateway's file cannot be used.
         McpConfigError: the file of MCP servers cannot be used.
+        AccountsConfigError: the store, or the cache, cannot be used as it is configured.
         TelemetryError: OpenTelemetry is on, and cannot be started.
     """
     upstream = Upstream()
@@ -130,6 +138,7 @@ def create_app(settings: Settings) -> ASGIApp:
     file = maker.read()
     gateway = maker.make(file)
     accounts = accounts_of(settings, keys=file.keys, prices=file.prices)
+    cache = cache_of(settings)
     _watch(numbers, gateway, accounts)
     calls = ModelCalls(
         gateway,
@@ -137,30 +146,14 @@ def create_app(settings: Settings) -> ASGIApp:
         CallBooks(accounts, numbers),
         StreamTimes(settings.keep_alive_seconds, settings.stream_grace_seconds),
         CallTraces(telemetry) if telemetry else None,
+        KeptAnswers(cache) if cache else None,
     )
     responses = responses_of(calls, accounts)
     endpoints = _endpoints(calls, responses)
 
     watcher = _watcher(settings, maker, file, calls, accounts)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        try:
-            await accounts.start()
-            if agent:
-                await agent.start()
-            async with watcher.watching():
-                yield
-        finally:
-            await responses.aclose()
-            if agent:
-                await agent.aclose()
-            await accounts.stop()
-            await calls.gateway.providers.aclose()
-            await upstream.aclose()
-            if telemetry:
-                await telemetry.aclose()
-
+    # In the order in which they are closed: who asks before who is asked.
+    parts = (responses, agent, accounts, cache, calls, upstream, telemetry)
     router = Starlette(
         routes=[
             *(Route(path, to, methods=["POST"]) for path, to in endpoints.items()),
@@ -168,10 +161,35 @@ def create_app(settings: Settings) -> ASGIApp:
             *ROUTES,
         ],
         exception_handlers={HTTPException: _router_error, AgentServerError: _our_error},
-        lifespan=lifespan,
+        lifespan=_lifespan(accounts, agent, watcher, [part for part in parts if part]),
     )
     router.state.services = Services(settings, calls, agent, accounts, numbers, watcher)
     return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts)
+
+
+class Closable(Protocol):
+    """A part of the server that holds something."""
+
+    async def aclose(self) -> None:
+        """Let go of it, in bounded time."""
+        ...
+
+
+def _lifespan(
+    accounts: Accounts, agent: Agent | None, watcher: Watcher, parts: Sequence[Closable]
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as closing:
+            for part in reversed(parts):
+                closing.push_async_callback(part.aclose)
+            await accounts.start()
+            if agent:
+                await agent.start()
+            async with watcher.watching():
+                yield
+
+    return lifespan
 
 
 def _watcher(

@@ -111,6 +111,8 @@ class CallBooks:
             metrics.upstream_truncated(row.provider)
         elif outcome == "rejected" and call.failure is not None:
             metrics.limit_rejected(getattr(call.failure, "param", None) or "requests")
+        if call.cache is not None:
+            metrics.cache_looked_up(hit=call.cache == "hit")
         if trail.failures or trail.retries:
             self._count_trail(call)
         if trail.first_content_seconds is not None:
@@ -156,7 +158,7 @@ def _charges(call: ModelCall) -> Sequence[Charge]:
 def _outcome(call: ModelCall) -> Outcome:
     failure = call.failure
     if failure is None:
-        return "ok"
+        return "cached" if call.cache == "hit" else "ok"
     if isinstance(failure, RateLimitError):
         return "rejected"
     if not isinstance(failure, AgentServerError):

@@ -18,6 +18,7 @@ from agent_server.dropped_fields import dropped_headers
 from agent_server.error_responses import log_error
 from agent_server.gateway.call import ModelCall, OpenAnswer
 from agent_server.gateway.gateway import Gateway
+from agent_server.gateway.kept_answers import KeptAnswers, RecordedAnswer
 from agent_server.gateway.names import AGENT_MODEL, Target
 from agent_server.gateway.translate import TranslatedBody, TranslatedStream
 from agent_server.log_config import get_logger
@@ -51,8 +52,10 @@ class ModelCalls:
         books: CallBooks,
         times: StreamTimes,
         traces: CallTraces | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         self.gateway = gateway
+        self._kept = kept
         self._traces = traces
         self._agent = agent
         self._books = books
@@ -98,10 +101,16 @@ class ModelCalls:
         if self._traces is not None:
             self._traces.end(call, self.gateway.base_url_of)
 
+    async def aclose(self) -> None:
+        """Release the providers of the gateway that is in force."""
+        await self.gateway.providers.aclose()
+
     async def open(self, call: ModelCall, target: Target) -> OpenAnswer:
         """The answer to a call, once it has content; raises `AgentServerError` instead of one."""
         if target.is_agent and self._agent is not None:
             call.answer = await self._open_agent(call, target, self._agent)
+        elif self._kept is not None:
+            call.answer = await self._kept.open(call, target.plan, self.gateway)
         else:
             call.answer = await self.gateway.open(call, target.plan)
         return call.answer
@@ -192,6 +201,8 @@ def last_frames(
     answer: OpenAnswer, error: AgentServerError, call: ModelCall, target: Target
 ) -> bytes:
     """The last frames of a stream that fails in the middle."""
+    if isinstance(answer, RecordedAnswer):
+        answer = answer.inner
     if isinstance(answer, TranslatedStream):
         return answer.fail(error)
     return call.door.formats[call.choice.format or ""](_head(call, target)).fail(error)
@@ -212,6 +223,8 @@ def call_headers(call: ModelCall) -> RawHeaders:
     limits = call.admission.headers() if call.admission else {}
     headers = [(name.encode(), value.encode()) for name, value in limits.items()]
     headers += dropped_headers(call.dropped)
+    if call.cache is not None:
+        headers.append((b"x-cache", call.cache.encode()))
     if call.door.wire == "messages":
         # By which Anthropic's SDKs know a request.
         headers.append((b"request-id", call.request_id.encode()))

@@ -1,10 +1,12 @@
 """How the Responses door reaches models: every call is one of the gateway's, or of the agent's."""
 
 import asyncio
+import contextlib
 import pkgutil
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
-from typing import Literal, cast
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
 
 from agent_server.accounts.accounts import Accounts
 from agent_server.doors.responses import RESPONSES_FORMAT, responses_door
@@ -20,13 +22,20 @@ from agent_server.stored_responses.port import (
     ProviderAnswer,
     ResponseCall,
 )
-from agent_server.stored_responses.record import ResponseStore, StoredResponse
+from agent_server.stored_responses.record import (
+    ResponseStore,
+    StoredResponse,
+    StoreUnavailableError,
+)
 from agent_server.stored_responses.responses import Responses
 from agent_server.stream_formats import StreamChoice
 from providers.openai.adapter import OpenAIProvider
 from providers.relay.answer import RelayedAnswer
 from streaming.errors import AgentServerError, NotFoundError
 from streaming.json_bytes import dump
+
+if TYPE_CHECKING:
+    from agent_server.stored_responses.sql_store import SqlResponseStore
 
 
 def responses_of(calls: ModelCalls, accounts: Accounts) -> Responses:
@@ -35,9 +44,18 @@ def responses_of(calls: ModelCalls, accounts: Accounts) -> Responses:
     if accounts.ledger is not None:
         # SQLAlchemy is loaded for a store alone.
         make = pkgutil.resolve_name("agent_server.stored_responses.sql_store:SqlResponseStore")
-        store = make(accounts.ledger.store)
+        kept = make(accounts.ledger.store)
+        accounts.sweep_also(partial(_sweep, kept))
+        store = kept
     models, keeper = GatewayResponses(calls), ResponseKeeper(store)
     return Responses(models, keeper, BackgroundResponses(models, keeper))
+
+
+async def _sweep(store: "SqlResponseStore") -> None:
+    """Delete all that has expired; a store that is down is swept the next time."""
+    with contextlib.suppress(StoreUnavailableError):
+        while await store.sweep():
+            pass
 
 
 class GatewayResponses:

@@ -6,7 +6,7 @@ a store that is down stops no call of a key that was used lately.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent_server.accounts.estimate import ASSUMED_ANSWER_TOKENS, prompt_tokens
@@ -60,6 +60,7 @@ class Accounts:
         self._pool = pool
         self._keep_days = keep_days
         self._tasks: list[asyncio.Task[None]] = []
+        self._sweeps: list[Callable[[], Awaitable[None]]] = []
 
     async def start(self) -> None:
         """Open the store and begin to keep things fresh.
@@ -77,7 +78,7 @@ class Accounts:
             self._tasks.append(asyncio.create_task(self._keep_house(self.ledger, is_open=is_open)))
         await self.book.start()
 
-    async def stop(self) -> None:
+    async def aclose(self) -> None:
         """Write what waits and close everything, in bounded time."""
         for task in self._tasks:
             task.cancel()
@@ -89,6 +90,10 @@ class Accounts:
             await self._pool.stop()
         if self.ledger is not None:
             await self.ledger.store.stop()
+
+    def sweep_also(self, sweep: Callable[[], Awaitable[None]]) -> None:
+        """Have something else of the store cleaned as well; `sweep` never fails."""
+        self._sweeps.append(sweep)
 
     @property
     def is_keyed(self) -> bool:
@@ -234,6 +239,8 @@ class Accounts:
                 log.error("Store cannot be used", reason=str(exc))  # noqa: TRY400 - all is said
         while True:
             await ledger.clean(keep_days=self._keep_days)
+            for sweep in self._sweeps:
+                await sweep()
             await asyncio.sleep(CLEAN_SECONDS)
 
 

@@ -55,7 +55,7 @@ class AnswerCache(Protocol):
     def put(self, key: str, answer: CachedAnswer) -> None:
         """Keep an answer; never waits, never fails."""
 
-    async def stop(self) -> None:
+    async def aclose(self) -> None:
         """Close what is open, in bounded time."""
 
 
@@ -137,7 +137,7 @@ class MemoryCache:
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._answers)))
 
-    async def stop(self) -> None:
+    async def aclose(self) -> None:
         """Forget all."""
         self._answers.clear()
         self._bytes = 0

@@ -58,7 +58,7 @@ class RedisCache:
         if is_small and time.monotonic() >= self._down_until and self._puts.has_room():
             self._puts.add(asyncio.create_task(self._set(key, encode_answer(answer))))
 
-    async def stop(self) -> None:
+    async def aclose(self) -> None:
         """Wait for what is on its way, and close."""
         await self._puts.finish(TIMEOUT_SECONDS)
         with contextlib.suppress(RedisError, OSError, TimeoutError):

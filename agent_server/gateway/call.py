@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from agent_server.access import Caller
 from agent_server.accounts.limits import Admission
@@ -77,6 +77,7 @@ class ModelCall:
     `time.perf_counter`. `answer` is there once it has content, `failure` is what ended the call
     early, `admission` is what it may use, `charges` are what the agent's own calls used; `dropped`
     are the fields that were left out of the request; `agent_caller` is whom the agent works for;
+    `cache` says whether the response cache had the answer, None where it was not asked;
     `log_fields` go into the request's line of the log; `span` is there where calls are traced.
     """
 
@@ -95,6 +96,7 @@ class ModelCall:
     admission: Admission | None = None
     charges: list[Charge] = field(default_factory=list)
     bytes_out: int = 0
+    cache: Literal["hit", "miss"] | None = None
     agent_caller: "AgentCaller | None" = None
     log_fields: dict[str, object] = field(default_factory=dict)
     dropped: dict[str, None] = field(default_factory=dict)

@@ -116,7 +116,7 @@ async def test_the_same_tokens_cost_the_same_on_every_door(database_url: str) ->
     spent = [await accounts.ledger.read_spend(door, day_of(now), month_of(now)) for door in doors]
     # (1034 x 0.15 + 200 x 0.075 + 567 x 0.60) USD a million
     assert spent == [(510_300, 510_300)] * 4
-    await accounts.stop()
+    await accounts.aclose()
 
 
 async def test_what_was_spent_before_a_restart_still_counts(database_url: str) -> None:
@@ -131,7 +131,7 @@ async def test_what_was_spent_before_a_restart_still_counts(database_url: str) -
         assert isinstance(found[0], Admission) is expected, found
         if isinstance(found[0], Admission):
             accounts.finish(found[0], row(accounts, "chat", usage))
-        await accounts.stop()
+        await accounts.aclose()
 
 
 async def test_what_is_not_written_yet_counts_as_spent(database_url: str) -> None:
@@ -140,7 +140,7 @@ async def test_what_is_not_written_yet_counts_as_spent(database_url: str) -> Non
     accounts.record(one)
     spent = await accounts._read_spend("alice", day_of(one.time), month_of(one.time))
     assert spent == (150_000, 150_000)
-    await accounts.stop()
+    await accounts.aclose()
 
 
 async def test_a_warm_call_reads_and_writes_nothing(database_url: str) -> None:
@@ -162,7 +162,7 @@ async def test_a_warm_call_reads_and_writes_nothing(database_url: str) -> None:
         assert found is not None
         (await admit(accounts, found)).settle(tokens=10, cost=10)
     assert statements == []
-    await accounts.stop()
+    await accounts.aclose()
 
 
 async def test_calls_of_known_keys_go_on_while_the_store_is_gone(
@@ -188,7 +188,7 @@ async def test_calls_of_known_keys_go_on_while_the_store_is_gone(
     assert accounts.usage
     await accounts.usage.stop()
     assert (accounts.usage.lost, accounts.usage.waiting) == (0, 0)
-    await accounts.stop()
+    await accounts.aclose()
 
 
 def settings(data_dir: Path, **given: Any) -> Settings:
@@ -220,7 +220,7 @@ def test_a_store_loads_no_alembic_once_its_schema_is_made(tmp_path: Path) -> Non
         "    accounts = accounts_of(given)\n"
         "    await accounts.start()\n"
         "    assert not accounts.is_keyed\n"
-        "    await accounts.stop()\n"
+        "    await accounts.aclose()\n"
         "asyncio.run(main())\n"
         "print({'alembic', 'mako', 'redis', 'psycopg'} & set(sys.modules))\n"
     )
@@ -270,7 +270,7 @@ async def test_limits_are_shared_where_redis_is_set(
     assert accounts.limits_scope() == "shared"
     holder = key(requests_per_minute=2, budget_per_day=NANO_PER_USD)
     (await admit(accounts, holder)).settle()
-    await accounts.stop()
+    await accounts.aclose()
 
 
 async def test_health_says_whether_limits_are_shared(

@@ -71,7 +71,7 @@ async def test_an_answer_comes_back_in_the_frames_in_which_it_went_out(cache: An
     cache.put("k", answer(b"{}"))
     assert await found_in(cache, "k") == answer(b"{}")
     assert await cache.get("other") is None
-    await cache.stop()
+    await cache.aclose()
 
 
 async def test_an_answer_in_memory_counts_for_its_time() -> None:
@@ -91,7 +91,7 @@ async def test_an_answer_in_redis_counts_for_its_time(redis_server: RedisServer)
     await cache._puts.finish(5)
     left = await cache._redis.pttl("agent-server:answer:k")
     assert 50_000 < left <= 60_000
-    await cache.stop()
+    await cache.aclose()
 
 
 async def test_the_cache_in_memory_keeps_its_size_and_what_was_used_last() -> None:
@@ -129,7 +129,7 @@ async def test_a_redis_that_does_not_answer_is_a_miss_and_left_alone(
     cache.put("k", answer())
     assert asked == 0
     assert cache._puts._tasks == set()
-    await cache.stop()
+    await cache.aclose()
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=8))
@@ -163,7 +163,7 @@ async def test_the_setting_says_which_cache(tmp_path: Path, redis_server: RedisS
     assert isinstance(cache_of(settings(cache="memory")), MemoryCache)
     shared = cache_of(settings(cache="redis", redis_url=redis_server.url))
     assert isinstance(shared, RedisCache)
-    await shared.stop()
+    await shared.aclose()
     with pytest.raises(AccountsConfigError, match="AGENT_SERVER_REDIS_URL is not set"):
         cache_of(settings(cache="redis"))
 
@@ -177,5 +177,5 @@ async def test_puts_on_their_way_have_a_bound(
         cache.put(f"k{number}", answer())
     assert len(cache._puts._tasks) == redis_cache.MOST_PUTS
     await asyncio.sleep(0)
-    await cache.stop()
+    await cache.aclose()
     assert cache._puts._tasks == set()

@@ -74,7 +74,7 @@ def client_of(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await accounts.start()
         yield
-        await accounts.stop()
+        await accounts.aclose()
 
     app = Starlette(
         routes=[
