@@ -35,7 +35,7 @@ from providers.http import (
 from providers.retry import RetryPolicy, retry_after_seconds, should_repeat
 from providers.upstream_call import Timeouts, UpstreamCall
 from providers.upstream_failures import failed, is_early, timed_out
-from streaming.errors import UpstreamError, UpstreamProtocolError
+from streaming.errors import AgentServerError, UpstreamError, UpstreamProtocolError
 
 __all__ = ["RetryPolicy", "Timeouts", "Upstream", "UpstreamAnswer", "UpstreamCall"]
 
@@ -166,6 +166,13 @@ class UpstreamAnswer:
         if self._connection is not None:
             self._connection.abort()
 
+    def conceal(self, error: BaseException | None) -> None:
+        """Take the call's secrets out of an error that quotes what the upstream said."""
+        if isinstance(error, AgentServerError):
+            for secret in self._call.secrets:
+                error.message = error.message.replace(secret, "***")
+            error.args = (error.message,)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -176,6 +183,7 @@ class UpstreamAnswer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+        self.conceal(error)
 
     def _take(self, connection: Connection) -> bytes:
         """What has come; with the end of the answer the connection goes back."""

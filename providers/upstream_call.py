@@ -26,7 +26,7 @@ _USUAL_TIMEOUTS, _USUAL_RETRY = Timeouts(), RetryPolicy()
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
-    """One request to an upstream; `provider` names it in errors and logs."""
+    """One request to an upstream; `provider` names it in errors and logs, `secrets` are in none."""
 
     provider: str
     url: str = field(repr=False)
@@ -35,3 +35,4 @@ class UpstreamCall:
     body: bytes | None = field(default=None, repr=False)
     timeouts: Timeouts = _USUAL_TIMEOUTS
     retry: RetryPolicy = _USUAL_RETRY
+    secrets: tuple[str, ...] = field(default=(), repr=False)

@@ -57,6 +57,7 @@ class UpstreamService:
             body=body,
             timeouts=self.timeouts,
             retry=self.retry,
+            secrets=self.secrets,
         )
         answer = await self.upstream.request(call)
         _log.debug(

@@ -88,6 +88,7 @@ class RelayedAnswer:
                 return out
         if scanner.failure is not None:
             self._upstream.close()
+            self._upstream.conceal(scanner.failure)
             raise scanner.failure
         await self._upstream.drain()
         return b""
@@ -133,8 +134,9 @@ async def proved_answer(
                 return RelayedAnswer(upstream, told, told.body)
         elif scanner is not None and head and not head.startswith(b"<"):
             return RelayedAnswer(upstream, scanner, await _proof(upstream, scanner, head))
-    except BaseException:
+    except BaseException as exc:
         upstream.close()
+        upstream.conceal(exc)
         raise
     upstream.close()
     kind = upstream.media_type or "no content type"

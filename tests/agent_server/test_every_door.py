@@ -226,7 +226,7 @@ async def test_a_silent_upstream_gets_keep_alives_to_the_client_on_every_door(
     tmp_path: Path, web: aiohttp.ClientSession, door: str, wire: str
 ) -> None:
     path, body = DOORS[door]
-    times = {"stream_grace_seconds": 0.05, "keep_alive_seconds": 0.05}
+    times: dict[str, Any] = {"stream_grace_seconds": 0.05, "keep_alive_seconds": 0.05}
     async with (
         scripted(Scripted(headers=SSE, ending="silence")) as silent,
         gateway(tmp_path, silent.url, **times) as url,
