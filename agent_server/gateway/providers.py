@@ -50,7 +50,7 @@ class ProviderPool:
         """The provider of a name, its waits bounded by the budgets, or by those of the settings.
 
         Raises:
-            InvalidRequestError: the provider is known, but this server has no key for it.
+            InvalidRequestError: this server has no key for the provider, or knows it no more.
         """
         budgets = budgets or self._budgets
         last = self._last.get(name)
@@ -61,8 +61,10 @@ class ProviderPool:
         made = self._made.get(key)
         if made is None:
             if name not in self._factories:
+                # A call that was begun before a reload, and a stored response, may name any.
+                mend = self._mends.get(name, "the gateway's file does not name it any more")
                 raise InvalidRequestError(
-                    f"The provider '{name}' is not configured on this server: {self._mends[name]}.",
+                    f"The provider '{name}' is not configured on this server: {mend}.",
                     code="provider_not_configured",
                     param="model",
                 )

@@ -49,6 +49,7 @@ def test_a_provider_is_there_once_it_has_what_it_needs(
         ("litellm-gateway", {"litellm_api_key": "k"}, "set LITELLM_GATEWAY_URL"),
         ("ollama", {}, "set OLLAMA_HOST"),
         ("custom", {}, "start it with --provider custom"),
+        ("lab", {}, "the gateway's file does not name it any more"),
     ],
 )
 def test_a_provider_that_lacks_something_says_what(
