@@ -30,6 +30,7 @@ from agent_server.gateway.kept_answers import KeptAnswers
 from agent_server.gateway.reload import Watcher
 from agent_server.guard import Gate, Guard
 from agent_server.hot_paths import HotPaths
+from agent_server.log_config import mask_in_log
 from agent_server.mcp_servers import mcp_servers
 from agent_server.metrics import Metrics
 from agent_server.model_calls import ModelCalls, StreamTimes
@@ -45,6 +46,7 @@ from agent_server.stored_responses.responses import Responses
 from agent_server.telemetry import start_telemetry
 from agent_server.toolbox import Toolbox, ToolboxLimits
 from mcp_bridge.bridge import Bridge
+from mcp_bridge.server_spec import ServerSpec
 from providers.upstream import Upstream
 from streaming.errors import AgentServerError, CallerError, MethodNotAllowedError, NotFoundError
 
@@ -133,11 +135,13 @@ def create_app(settings: Settings) -> ASGIApp:
     upstream = Upstream()
     numbers = Metrics(VERSION)
     telemetry = start_telemetry(VERSION) if settings.otel else None
-    agent = _agent(settings, numbers, telemetry) if settings.agent else None
     maker = GatewayMaker(settings, upstream)
     file = maker.read()
+    mask_in_log(file.secret_values())
     gateway = maker.make(file)
     accounts = accounts_of(settings, keys=file.keys, prices=file.prices)
+    servers = _mcp_servers(settings, file, accounts) if settings.agent else []
+    agent = _agent(settings, servers, numbers, telemetry) if settings.agent else None
     cache = cache_of(settings)
     _watch(numbers, gateway, accounts)
     calls = ModelCalls(
@@ -202,6 +206,7 @@ def _watcher(
     """Takes the gateway's file anew when it changes."""
 
     def apply(changed: GatewayFile) -> None:
+        mask_in_log(changed.secret_values())
         made = maker.make(changed)
         reconfigure(accounts, settings, keys=changed.keys, prices=changed.prices)
         calls.gateway = made
@@ -215,8 +220,19 @@ def _watch(metrics: Metrics, gateway: Gateway, accounts: Accounts) -> None:
         metrics.watch_usage_rows(lambda: (usage.waiting, usage.lost))
 
 
-def _agent(settings: Settings, metrics: Metrics, telemetry: "Telemetry | None") -> Agent:
-    bridge = Bridge(mcp_servers(settings), on_called=metrics.tool_called)
+def _mcp_servers(settings: Settings, file: GatewayFile, accounts: Accounts) -> list[ServerSpec]:
+    # A store may have keys, or get some.
+    is_keyed = bool(file.keys) or accounts.ledger is not None
+    return mcp_servers(settings, is_keyed=is_keyed, hidden=file.files)
+
+
+def _agent(
+    settings: Settings,
+    servers: list[ServerSpec],
+    metrics: Metrics,
+    telemetry: "Telemetry | None",
+) -> Agent:
+    bridge = Bridge(servers, on_called=metrics.tool_called)
     toolbox = Toolbox(
         bridge,
         workflow_mode=settings.workflow_mode,

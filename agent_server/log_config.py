@@ -94,7 +94,7 @@ def configure_logging(
 ) -> None:
     """Send our records and those of the standard library to `stream` (stderr) in one format."""
     threshold = logging.getLevelNamesMapping()[level]
-    sink = _Sink(stream or sys.stderr.buffer, _RENDERERS[log_format], _masker(secrets), threshold)
+    sink = _Sink(stream or sys.stderr.buffer, _RENDERERS[log_format], secrets, threshold)
     _sinks[:] = [sink]
     structlog.configure(
         processors=[_add_request_id, sink.process],
@@ -117,6 +117,12 @@ def _add_request_id(_logger: object, _method: str, record: Record) -> Record:
     if request_id:
         record["request_id"] = request_id
     return record
+
+
+def mask_in_log(secrets: Iterable[str]) -> None:
+    """Mask further secrets, besides those that are masked already."""
+    for sink in _sinks:
+        sink.mask_also(secrets)
 
 
 def render_console(record: Record) -> bytes:
@@ -238,16 +244,22 @@ class _Sink:
         self,
         stream: IO[bytes],
         render: Callable[[Record], bytes],
-        mask: Callable[[bytes], bytes],
+        secrets: Iterable[str],
         threshold: int,
     ) -> None:
         self.threshold = threshold
         self._stream = stream
         self._render = render
-        self._mask = mask
+        self._secrets = frozenset(secrets)
+        self._mask = _masker(self._secrets)
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
         atexit.register(self.flush)
+
+    def mask_also(self, secrets: Iterable[str]) -> None:
+        """Mask further secrets from now on."""
+        self._secrets |= frozenset(secrets)
+        self._mask = _masker(self._secrets)
 
     def process(self, _logger: object, method: str, record: Record) -> NoReturn:
         """Write a record of structlog and end its way: there is no logger behind."""

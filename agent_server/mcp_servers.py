@@ -1,6 +1,7 @@
 """The MCP servers of this process: our workflow backend, and those of the operator's file."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -20,20 +21,25 @@ class McpConfigError(Exception):
     """The file of MCP servers cannot be used; the message says why."""
 
 
-def mcp_servers(settings: Settings) -> list[ServerSpec]:
+def mcp_servers(
+    settings: Settings, *, is_keyed: bool = False, hidden: Iterable[Path] = ()
+) -> list[ServerSpec]:
     """The backend first, then the servers of `AGENT_SERVER_MCP_CONFIG`.
+
+    `is_keyed` and `hidden` are as in `Settings.backend_environment`.
 
     Raises:
         McpConfigError: the file cannot be read, or describes a server wrongly.
     """
-    return [_backend(settings), *_foreign(settings.mcp_config)]
+    environment = settings.backend_environment(is_keyed=is_keyed, hidden=hidden)
+    return [_backend(settings, environment), *_foreign(settings.mcp_config)]
 
 
-def _backend(settings: Settings) -> ServerSpec:
+def _backend(settings: Settings, environment: dict[str, str]) -> ServerSpec:
     return ServerSpec(
         name=BACKEND,
         command=(sys.executable, "-m", "workflow_backend"),
-        env=settings.backend_environment(),
+        env=environment,
         is_own=True,
         hidden_tools=HIDDEN_TOOLS,
         connect_timeout_seconds=settings.mcp_connect_timeout_seconds,

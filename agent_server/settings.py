@@ -6,7 +6,7 @@ values, never `Settings`. An empty variable counts as one that is not set.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -342,18 +342,23 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr) and value.get_secret_value()
         )
 
-    def backend_environment(self) -> dict[str, str]:
-        """The whole environment of the workflow backend; no key of a provider is in it."""
+    def backend_environment(
+        self, *, is_keyed: bool = False, hidden: Iterable[Path] = ()
+    ) -> dict[str, str]:
+        """The whole environment of the workflow backend; no key of a provider is in it.
+
+        `is_keyed` tells of keys that are not in the settings, `hidden` of files that no step reads.
+        """
         environment = child_environment()
         for name in BACKEND_FIELDS:
             value = getattr(self, name)
             if value is not None:
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
                 environment[variable_of(name)] = text
-        files = (self.config_file, self.mcp_config, self.secrets_file, self.gateway_config)
+        files = (self.config_file, self.mcp_config, self.secrets_file, self.gateway_config, *hidden)
         environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
         environment[f"{PREFIX}LOG_LEVEL"] = self.log_level
-        environment[f"{PREFIX}REQUIRE_ISOLATION"] = str(bool(self.api_keys)).lower()
+        environment[f"{PREFIX}REQUIRE_ISOLATION"] = str(bool(self.api_keys) or is_keyed).lower()
         return environment
 
 

@@ -82,6 +82,12 @@ def start(settings: Settings) -> None:
 def _reach(settings: Settings) -> str:
     """Who can call, and what that means for running workflows."""
     keys = variable_of("api_keys")
+    if not settings.api_keys and (settings.gateway_config or settings.database_url):
+        who = "this machine alone" if settings.is_loopback else "other machines"
+        return (
+            f"Listens on {settings.host}: {who} can call; callers need a key if the gateway's file "
+            "or the store has any"
+        )
     if settings.is_loopback:
         who = f"Listens on {settings.host}: this machine alone can call"
         return f"{who}, with one of the configured keys" if settings.api_keys else who

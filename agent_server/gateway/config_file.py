@@ -66,6 +66,10 @@ class GatewayFile:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     files: tuple[Path, ...] = ()
 
+    def secret_values(self) -> tuple[str, ...]:
+        """The keys of its providers, for the log to mask."""
+        return tuple(entry.api_key for entry in self.providers.values() if entry.api_key)
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:

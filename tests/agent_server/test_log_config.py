@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from agent_server.log_config import bind_request, configure_logging, get_logger
+from agent_server.log_config import (
+    bind_request,
+    configure_logging,
+    get_logger,
+    log_request,
+    mask_in_log,
+)
 
 SECRET = 'pass"word\\1234'
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (INFO|WARNING|ERROR|DEBUG) - (.*)")
@@ -175,3 +181,14 @@ def test_a_stream_that_cannot_be_written_fails_nobody() -> None:
     configure_logging(stream=Broken())
     get_logger().error("nobody hears")
     logging.getLogger("library").error("nobody hears")
+
+
+def test_a_secret_that_becomes_known_later_is_masked_from_then_on() -> None:
+    stream = io.BytesIO()
+    configure_logging(log_format="json", secrets=[SECRET], stream=stream)
+    mask_in_log(["another-provider-key"])
+    get_logger().info("Keys are another-provider-key and", first=SECRET)
+    log_request("Request answered", {"path": "/another-provider-key"})
+    written = stream.getvalue()
+    assert b"another-provider-key" not in written
+    assert SECRET.encode() not in written

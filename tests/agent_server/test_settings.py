@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from agent_server.mcp_servers import mcp_servers
 from agent_server.settings import (
     Settings,
     SettingsError,
@@ -212,3 +213,11 @@ def test_every_setting_is_described_and_in_a_section() -> None:
     assert next(iter(Settings.model_fields)) in SECTIONS
     assert [name for name in SECTIONS if name not in Settings.model_fields] == []
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_keys_of_a_file_or_a_store_demand_isolation_as_those_of_the_settings_do(
+    tmp_path: Path,
+) -> None:
+    backend, *_ = mcp_servers(load_settings(), is_keyed=True, hidden=[tmp_path / "key"])
+    assert backend.env["AGENT_SERVER_REQUIRE_ISOLATION"] == "true"
+    assert backend.env["AGENT_SERVER_HIDDEN_PATHS"] == str(tmp_path / "key")
