@@ -80,7 +80,7 @@ class MessageBody:
             "role": "assistant",
             "model": self._head.model,
             "content": self._content,
-            **end_object(self._reason, "".join(self._refusal)),
+            **end_object(self._reason, "".join(self._refusal), calls_tools=bool(self._calls)),
             "usage": usage_object(self._usage),
             "container": None,
         }

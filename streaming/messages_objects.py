@@ -53,8 +53,13 @@ def tool_block(call_id: str, name: str) -> JsonObject:
     return {"type": "tool_use", "id": call_id, "name": name, "input": {}, "caller": direct}
 
 
-def end_object(reason: FinishReason | None, refusal: str) -> JsonObject:
-    """Why an answer ended: `stop_reason`, `stop_sequence`, and the words of a refusal."""
+def end_object(reason: FinishReason | None, refusal: str, *, calls_tools: bool) -> JsonObject:
+    """Why an answer ended: `stop_reason`, `stop_sequence`, and the words of a refusal.
+
+    OpenAI says `stop` where the request named the tool; to Anthropic's clients a call is a call.
+    """
+    if calls_tools and reason == "stop":
+        reason = "tool_calls"
     end: JsonObject = {
         "stop_reason": None if reason is None else STOP_REASONS[reason],
         "stop_sequence": None,

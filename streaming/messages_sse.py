@@ -221,8 +221,10 @@ class MessagesEncoder:
         )
 
     def _finish(self, event: Finished) -> bytes:
-        end = dump(end_object(event.reason, "".join(self._refusal)))
-        return self._stop_block() + (
+        closing = self._stop_block()
+        refusal = "".join(self._refusal)
+        end = dump(end_object(event.reason, refusal, calls_tools=bool(self._stopped_calls)))
+        return closing + (
             b'event: message_delta\ndata: {"type":"message_delta","delta":%b,"usage":%b}\n\n'
             % (end, dump(usage_object(event.usage)))
         )

@@ -21,6 +21,8 @@ from streaming.events import (
     WorkflowEvent,
 )
 from streaming.messages_body import MessageBody
+from streaming.messages_sse import MessagesEncoder
+from tests.message_stream import message_of, stream_of
 
 HEAD = StreamHead("msg_1", "m", 1700000000)
 DIRECT = {"caller": {"type": "direct"}}
@@ -126,6 +128,17 @@ def test_the_content_of_an_answer(events: list[Event], content: list[JsonObject]
     body = collect([*events, Finished("stop")])
     assert body["content"] == content
     assert Message.model_validate(body).to_dict()["content"] == content
+
+
+def test_a_tool_call_is_a_reason_to_stop_whatever_the_upstream_said() -> None:
+    calls: list[Event] = [
+        ToolCallStarted(0, "toolu_1", "look"),
+        ToolCallEnded(0, "toolu_1", "look", "{}"),
+    ]
+    for reason, said in (("stop", "tool_use"), ("length", "max_tokens")):
+        events = [*calls, Finished(reason)]  # type: ignore[arg-type] # the table holds them
+        assert collect(events)["stop_reason"] == said
+        assert message_of(stream_of(MessagesEncoder(HEAD), events))["stop_reason"] == said
 
 
 def test_a_refusal_is_a_reason_to_stop() -> None:
