@@ -221,9 +221,10 @@ def differences(exchange: Exchange, wire: str, recorded: bytes, relayed: bytes) 
     ]
 
 
-# What a request is asked to tell, and what an upstream has another name or no word for.
+# That the usage is to be told, what has another name, and what some upstreams refuse though it
+# says nothing: `n: 1` and `tool_choice: auto`.
 MAY_CHANGE: dict[str, set[str]] = {
-    "chat": {"stream_options", "max_tokens", "max_completion_tokens"}
+    "chat": {"stream_options", "max_tokens", "max_completion_tokens", "n", "tool_choice"}
 }
 # A frame without one of these goes out as it came: usage moves, tool calls are numbered.
 MARKS = (b'"prompt_tokens"', b'"usage":null', b'"tool_calls"', b"[DONE]")
