@@ -23,6 +23,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agent_server.client_watch import CLIENT_GONE_EXTENSION
+from agent_server.http_answer import AnswerCycle
 from agent_server.log_config import get_logger
 from streaming.errors import CallerError
 from streaming.openai_objects import error_object
@@ -40,7 +41,9 @@ class HttpProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _on_gone: Callable[[], None] | None = None
     _is_in_body = False
+    _is_whole = False
     _head_bytes = 0
+    _fed_bytes = 0
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -56,34 +59,43 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._deadline is None:
-            self._wait()
+        self._is_whole = False
+        self._fed_bytes = len(data)
         super().data_received(data)
+        if self._is_whole:
+            # As nearly all requests are after one piece, which so cost no timer.
+            return
+        if self._deadline is None and not self.transport.is_closing():
+            self._wait()
         # Only a head that goes on past this piece: a whole one is measured when it is complete.
-        if not self._is_in_body and self._deadline is not None:
+        if not self._is_in_body:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _too_large())
 
     @override
     def on_message_begin(self) -> None:
+        self._is_whole = False
         self._head_bytes = 0
         super().on_message_begin()
 
     @override
     def on_headers_complete(self) -> None:
-        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        if self._head_bytes + self._fed_bytes > MAX_HEAD_BYTES and self._is_head_too_large():
             # The parser makes an error of its own of it, which `send_400_response` answers.
             raise _too_large()
         self.scope["extensions"] = {CLIENT_GONE_EXTENSION: {"watch": self._watch_client}}
         super().on_headers_complete()
+        # Its task has not begun yet. uvicorn has no other place for a cycle of one's own.
+        self.cycle.__class__ = AnswerCycle
         self._is_in_body = True
+        # What is left of the body has the whole time again.
         self._received()
-        self._wait()
 
     @override
     def on_message_complete(self) -> None:
         self._is_in_body = False
+        self._is_whole = True
         self._head_bytes = 0
         self._received()
         super().on_message_complete()
@@ -91,10 +103,13 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser could not read."""
-        if sum(len(name) + len(value) for name, value in self.headers or ()) > MAX_HEAD_BYTES:
+        if self._is_head_too_large():
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _too_large())
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, CallerError(msg, code="invalid_http"))
+
+    def _is_head_too_large(self) -> bool:
+        return sum(len(name) + len(value) for name, value in self.headers or ()) > MAX_HEAD_BYTES
 
     def _watch_client(self, on_gone: Callable[[], None] | None) -> None:
         self._on_gone = on_gone
