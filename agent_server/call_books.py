@@ -5,7 +5,7 @@ written and it is counted, once; none of that waits or fails.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -17,7 +17,7 @@ from agent_server.gateway.call import Charge, ModelCall
 from agent_server.gateway.names import Target
 from agent_server.metrics import Metrics, Outcome
 from streaming.errors import AgentServerError, RateLimitError, UpstreamError
-from streaming.events import Usage
+from streaming.events import JsonValue, Usage
 
 OK: Final = 200
 CLIENT_CLOSED: Final = 499
@@ -178,14 +178,21 @@ def _status(call: ModelCall) -> int:
 
 def _max_output_tokens(call: ModelCall) -> int | None:
     """The most tokens that all choices of the answer may have, None where nothing says."""
-    body = call.body
-    for name in _LENGTH_FIELDS:
-        length = body.get(name)
-        if isinstance(length, int) and length > 0:
-            choices = body.get("n")
-            return length * choices if isinstance(choices, int) and choices > 1 else length
-    return 0 if call.door.read is None else None
+    names = _LENGTH_FIELDS.get(call.door.wire)
+    if names is None:
+        return 0
+    length = max(_whole(call.body.get(name)) for name in names)
+    return length * max(1, _whole(call.body.get("n"))) if length > 0 else None
 
 
-# Of chat, of messages and older chat, of responses.
-_LENGTH_FIELDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+def _whole(value: JsonValue) -> int:
+    return int(value) if isinstance(value, int | float) else 0
+
+
+# What bounds an answer at each door; a field of another door's is none that an upstream obeys, and
+# of two that are there nobody knows which one it does.
+_LENGTH_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "messages": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}

@@ -176,6 +176,37 @@ async def test_calls_at_once_never_pass_a_budget_on_any_door(
     assert 0 < spent <= 1_500_000
 
 
+@pytest.mark.parametrize(
+    ("door", "bounds", "answered"),
+    [
+        ("chat", {"max_tokens": None, "max_output_tokens": 1}, 1),
+        ("chat", {"max_tokens": 10**6, "max_completion_tokens": 1}, 0),
+        ("chat", {"max_tokens": 50, "n": 1000.0}, 0),
+        ("responses", {"max_output_tokens": None, "max_tokens": 1}, 1),
+        ("messages", {"max_tokens": 10**6, "max_output_tokens": 1}, 0),
+    ],
+)
+async def test_a_bound_that_no_upstream_obeys_is_not_believed(
+    tmp_path: Path, web: aiohttp.ClientSession, door: str, bounds: dict[str, Any], answered: int
+) -> None:
+    late = Scripted(200, (_WHOLE_CHAT,), JSON, ending="late")
+    async with (
+        scripted(late) as upstream,
+        gateway(tmp_path, upstream.url) as url,
+        asyncio.timeout(BOUND_SECONDS),
+    ):
+        running = {
+            asyncio.create_task(ask(web, url, door, "chat", stream=False, key=POOR, **bounds))
+            for _ in range(8)
+        }
+        # Those that find no room in the budget end while the others are still answered.
+        while len(running) > answered:
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            assert {task.result()[0] for task in ended} == {429}
+        upstream.may_end.set()
+        assert [(await task)[0] for task in running] == [200] * answered
+
+
 @pytest.mark.parametrize(("door", "wire"), WAYS)
 async def test_a_client_that_leaves_ends_its_upstream_in_every_phase(
     tmp_path: Path, web: aiohttp.ClientSession, door: str, wire: str
