@@ -1,6 +1,6 @@
 """A chat request as every provider takes it, whichever route and body it came from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -96,7 +96,8 @@ class ChatRequest:
 
     `stream` says how the upstream is asked; a provider yields the same events either way.
     `extra` holds top-level fields that we do not interpret; they are passed on as they are.
-    `trace` are the headers of the trace context of W3C, which an HTTP upstream gets.
+    `trace` are the headers of the trace context of W3C, which an HTTP upstream gets. Into `dropped`
+    a provider writes the harmless fields that it could not send on, for the caller to be told.
     """
 
     model: str
@@ -116,3 +117,8 @@ class ChatRequest:
     stream: bool = True
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
+    dropped: dict[str, None] = field(default_factory=dict, compare=False)
+
+    def drop(self, fields: Iterable[str]) -> None:
+        """Say that fields were left out."""
+        self.dropped.update(dict.fromkeys(fields))

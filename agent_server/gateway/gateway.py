@@ -101,11 +101,18 @@ class Gateway:
                 include_usage=choice.include_usage,
                 answer_model=named,
                 headers=call.forwarded,
+                dropped=call.dropped,
             )
             return await relaying.relay(request)
         is_own = door.wire in getattr(provider, "relays", ())
         chat = call.chat if is_own else call.chat_elsewhere()
-        chat = replace(chat, model=route.model, stream=call.is_stream, trace=call.trace)
+        chat = replace(
+            chat,
+            model=route.model,
+            stream=call.is_stream,
+            trace=call.trace,
+            dropped=call.dropped,
+        )
         return await self._translate(call, provider.chat(chat), named or route.model, named)
 
     async def _translate(

@@ -78,6 +78,7 @@ class AnthropicProvider(RelayingProvider):
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         translated = chat_to_messages(request)
         if translated.dropped:
+            request.drop(translated.dropped)
             _log.info(
                 "Left out what the provider cannot take",
                 provider=self.name,

@@ -73,6 +73,7 @@ class LiteLLMProvider(Provider):
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         arguments, dropped = chat_to_arguments(request, self.name)
         if dropped:
+            request.drop(dropped)
             _log.info(
                 "Left out what the provider cannot take",
                 provider=self.name,

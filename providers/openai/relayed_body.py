@@ -50,7 +50,7 @@ def _chat_body(
         messages = body.get("messages")
         if isinstance(messages, list):
             body["messages"] = [_message(message, quirks) for message in messages]
-    return without_foreign_fields(body, quirks, provider)
+    return without_foreign_fields(body, quirks, provider, request.dropped)
 
 
 def _name_max_tokens(body: JsonObject, model: str, quirks: Quirks) -> None:

@@ -61,11 +61,17 @@ def request_to_body(
     else:
         body.pop("stream_options", None)
         body.pop("stream", None)
-    return without_foreign_fields(body, quirks, provider)
+    return without_foreign_fields(body, quirks, provider, request.dropped)
 
 
-def without_foreign_fields(body: JsonObject, quirks: Quirks, provider: str) -> JsonObject:
-    """The body without what the upstream does not take; raises `UnsupportedFieldError`."""
+def without_foreign_fields(
+    body: JsonObject, quirks: Quirks, provider: str, dropped: dict[str, None]
+) -> JsonObject:
+    """The body without what the upstream does not take; what was left out is in `dropped`.
+
+    Raises:
+        UnsupportedFieldError: it holds a field without which the answer would be another.
+    """
     for name, harmless in quirks.refused.items():
         value = body.pop(name, None)
         if value is not None and value not in harmless:
@@ -74,7 +80,8 @@ def without_foreign_fields(body: JsonObject, quirks: Quirks, provider: str) -> J
                 param=name,
             )
     for name in quirks.dropped:
-        body.pop(name, None)
+        if body.pop(name, None) is not None:
+            dropped[name] = None
     for name, theirs in quirks.renamed.items():
         if name in body:
             body[theirs] = body.pop(name)

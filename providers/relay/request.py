@@ -17,7 +17,8 @@ class RelayRequest:
     `model` is the upstream's id, put in place of the body's. `include_usage` says whether a chat
     client asked for the usage chunk; the upstream is always asked for it. `answer_model` is written
     in place of the upstream's model in the answer, None keeps the upstream's bytes. `headers`,
-    their names in lower case, are passed on; those that hold the provider's key win over them.
+    their names in lower case, are passed on; those that hold the provider's key win over them. Into
+    `dropped` go the harmless fields that the upstream does not take.
     """
 
     wire: WireFormat
@@ -27,3 +28,4 @@ class RelayRequest:
     include_usage: bool = True
     answer_model: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    dropped: dict[str, None] = field(default_factory=dict)

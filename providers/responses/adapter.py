@@ -40,6 +40,7 @@ class ResponsesAdapter:
         provider = self._service.provider
         translated = chat_to_responses(request, provider)
         if translated.dropped:
+            request.drop(translated.dropped)
             _log.info(
                 "Left out what the provider cannot take",
                 provider=provider,
