@@ -10,6 +10,7 @@ from providers.base import ModelInfo, Provider
 from streaming.errors import AgentServerError, InvalidRequestError
 
 MODELS_FRESH_SECONDS: Final = 300.0
+MODELS_RETRY_SECONDS: Final = 10.0
 MODELS_TIMEOUT_SECONDS: Final = 5.0
 
 log = get_logger()
@@ -35,7 +36,9 @@ class ProviderPool:
         self._budgets = budgets or Budgets()
         self._made: dict[tuple[str, Budgets], Provider] = {}
         self._last: dict[str, tuple[Budgets, Provider]] = {}
+        # What was listed, and until when it counts, in seconds of the loop's clock.
         self._listings: dict[str, tuple[float, list[ModelInfo]]] = {}
+        self._asking: dict[str, asyncio.Task[list[ModelInfo]]] = {}
 
     @property
     def default(self) -> Provider:
@@ -80,19 +83,30 @@ class ProviderPool:
 
     async def aclose(self) -> None:
         """Release every provider that was made."""
+        for asking in self._asking.values():
+            asking.cancel()
         for provider in self._made.values():
             await provider.aclose()
 
     async def _listing(self, name: str) -> list[ModelInfo]:
-        now = asyncio.get_running_loop().time()
-        when, listing = self._listings.get(name, (-MODELS_FRESH_SECONDS, []))
-        if now - when < MODELS_FRESH_SECONDS:
+        fresh_until, listing = self._listings.get(name, (0.0, []))
+        if asyncio.get_running_loop().time() < fresh_until:
             return listing
+        asking = self._asking.get(name)
+        if asking is None:
+            # One for all who ask meanwhile, so that callers cannot ask an upstream by the hundred.
+            asking = self._asking[name] = asyncio.create_task(self._ask(name, listing))
+            asking.add_done_callback(lambda _: self._asking.pop(name, None))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, name: str, listing: list[ModelInfo]) -> list[ModelInfo]:
+        """What a provider lists now; where it does not answer, what it listed before."""
+        seconds = MODELS_FRESH_SECONDS
         try:
             async with asyncio.timeout(MODELS_TIMEOUT_SECONDS):
                 listing = await self.get(name).models()
         except (AgentServerError, TimeoutError) as exc:
             log.warning("Provider lists no models", provider=name, error=str(exc))
-            return listing
-        self._listings[name] = (now, listing)
+            seconds = MODELS_RETRY_SECONDS
+        self._listings[name] = (asyncio.get_running_loop().time() + seconds, listing)
         return listing

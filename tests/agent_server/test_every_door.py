@@ -104,7 +104,8 @@ def upstream() -> Iterator[ModelUpstream]:
 
 @pytest.fixture
 async def web() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
         yield session
 
 
@@ -271,6 +272,42 @@ async def test_a_silent_upstream_gets_keep_alives_to_the_client_on_every_door(
         assert answer.status == 200
         for _ in range(2):
             assert await answer.content.readuntil(b"\n\n") == b": ping\n\n"
+
+
+async def test_more_streams_run_at_once_than_any_pool_would_hold(
+    tmp_path: Path, web: aiohttp.ClientSession
+) -> None:
+    async with (
+        scripted(Scripted(pieces=(FIRST["chat"],), headers=SSE, ending="late")) as upstream,
+        gateway(tmp_path, upstream.url) as url,
+        asyncio.timeout(BOUND_SECONDS),
+        contextlib.AsyncExitStack() as streams,
+    ):
+
+        async def begin(door: str) -> None:
+            path, body = DOORS[door]
+            asked = {**body, "model": "by-chat", "stream": True}
+            answer = await streams.enter_async_context(
+                web.post(url + path, json=asked, headers={"x-api-key": ADMIN})
+            )
+            await answer.content.readuntil(b"Hel")
+
+        # None ends before all have begun.
+        await asyncio.gather(*(begin(door) for door in DOORS for _ in range(30)))
+        upstream.may_end.set()
+    assert upstream.connections == 90
+
+
+async def test_an_upstream_is_asked_once_for_its_models_however_many_ask(
+    tmp_path: Path, upstream: ModelUpstream, web: aiohttp.ClientSession
+) -> None:
+    async def listed() -> int:
+        async with web.get(f"{url}/v1/models", headers={"x-api-key": ONE}) as answer:
+            return len((await answer.json())["data"])
+
+    async with gateway(tmp_path, upstream.url) as url:
+        assert len(set(await asyncio.gather(*(listed() for _ in range(20))))) == 1
+        assert len(upstream.requests) == 3
 
 
 async def test_places_and_slots_come_back_whatever_becomes_of_calls(
