@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
@@ -26,7 +28,25 @@ from streaming.events import Event, Usage
 from tests.agents import BACKEND, READY_SECONDS, backend_spec
 from tests.conftest import ALICE, KEY_ENTRIES
 from tests.doc_pages import text_of
+from tests.servers import Scripted, scripted
+from tests.serving import serving
 
+COMPLETION = orjson.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 7,
+        "model": "gpt-4o",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello!"},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    }
+)
 GREETING = json.dumps({"name": "greet", "steps": [{"name": "hello", "run": "echo hello"}]})
 OPERATOR = "as-operator"
 MOST_SERIES = 4000
@@ -233,6 +253,35 @@ async def test_metrics_need_a_key_of_an_admin() -> None:
     assert (await scrape(keys=keys)).status == 401
     assert (await scrape(keys=keys, key=ALICE)).status == 403
     assert (await scrape(keys=keys, key=OPERATOR, is_loopback=False)).status == 200
+
+
+async def test_a_server_counts_what_it_answers(tmp_path: Path) -> None:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+    async with (
+        scripted(Scripted(pieces=(COMPLETION,)), Scripted(status=500)) as upstream,
+        serving(
+            tmp_path,
+            provider="openai",
+            base_url=f"{upstream.url}/v1",
+            provider_api_key="sk-key",
+            max_retries=1,
+        ) as url,
+        aiohttp.ClientSession(url) as session,
+    ):
+        for status in (200, 502):
+            async with session.post("/v1/chat/completions", json=body) as answer:
+                assert answer.status == status, await answer.text()
+        async with session.get("/metrics") as answer:
+            text = await answer.text()
+    for line in (
+        'requests_total{door="chat",model="gpt-4o",outcome="ok",provider="openai"} 1.0',
+        'requests_total{door="chat",model="gpt-4o",outcome="error",provider="openai"} 1.0',
+        'tokens_total{door="chat",model="gpt-4o",provider="openai",type="output"} 2.0',
+        'upstream_attempts_total{outcome="ok",provider="openai"} 1.0',
+        'retries_total{provider="openai"} 1.0',
+        'requests_in_flight{door="chat"} 0.0',
+    ):
+        assert f"agent_server_{line}\n" in text, text
 
 
 def test_the_page_of_metrics_names_each_with_its_type() -> None:
