@@ -228,7 +228,7 @@ async def scrape(
     async def receive() -> dict[str, Any]:
         return {"type": "http.request"}
 
-    await app(scope, receive, answered.send)  # type: ignore[arg-type]
+    await app(scope, receive, answered.send)
     return answered
 
 
