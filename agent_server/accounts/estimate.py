@@ -13,6 +13,8 @@ SHORTEST_FILE_BYTES = 1024
 # An answer whose length the request does not bound.
 ASSUMED_ANSWER_TOKENS = 4096
 _MARK = b"base64"
+# More of them than any provider takes files: what follows counts by its bytes.
+_MOST_MARKS = 2000
 # Between the mark and the bytes of a file stand at most these many strings: the names and values
 # of Anthropic's `{"type": "base64", "media_type": ..., "data": ...}`.
 _STRINGS_TO_DATA = 10
@@ -31,7 +33,9 @@ def _files(body: bytes) -> tuple[int, int]:
     """How many files a body holds in base64, and how many bytes they take."""
     count = taken = 0
     at = body.find(_MARK)
-    while at >= 0:
+    for _ in range(_MOST_MARKS):
+        if at < 0:
+            break
         at += len(_MARK)
         for _ in range(_STRINGS_TO_DATA):
             end = body.find(b'"', at)

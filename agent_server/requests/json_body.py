@@ -6,6 +6,10 @@ from streaming.errors import InvalidRequestError
 from streaming.events import JsonObject, JsonValue
 
 MAX_DEPTH = 64
+# Each object and list becomes one of Python's: a body of nothing else ("[],[],[]") holds all
+# other requests up for seconds. Brackets within texts count too, since telling them apart costs as
+# much as parsing; no context window has room for a text with so many.
+MAX_BRACKETS = 500_000
 
 
 def read_json_object(body: bytes) -> JsonObject:
@@ -15,8 +19,15 @@ def read_json_object(body: bytes) -> JsonObject:
     itself is never passed to anybody.
 
     Raises:
-        InvalidRequestError: no JSON (RFC 8259), no object, or nested too deeply.
+        InvalidRequestError: no JSON (RFC 8259), no object, nested too deeply, or with too many
+            objects and lists.
     """
+    brackets = body.count(b"{") + body.count(b"[")
+    if brackets > MAX_BRACKETS:
+        raise InvalidRequestError(
+            f"The body has {brackets} opening brackets; the server reads at most {MAX_BRACKETS}.",
+            code="invalid_json",
+        )
     try:
         value: JsonValue = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -26,7 +37,7 @@ def read_json_object(body: bytes) -> JsonObject:
             'The body must be a JSON object, such as {"messages": [...]}.', code="invalid_json"
         )
     # Fewer brackets than that cannot nest deeper, and most bodies have fewer.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+    if brackets > MAX_DEPTH:
         _check_depth(value)
     return value
 

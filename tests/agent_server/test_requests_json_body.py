@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_server.requests.json_body import MAX_DEPTH, read_json_object
+from agent_server.requests.json_body import MAX_BRACKETS, MAX_DEPTH, read_json_object
 from streaming.errors import InvalidRequestError
 
 
@@ -73,6 +73,14 @@ def test_a_wide_body_is_not_a_deep_one() -> None:
 
 def test_brackets_in_strings_are_no_depth() -> None:
     assert read_json_object(b'{"a": "' + b"[" * 10_000 + b'"}') == {"a": "[" * 10_000}
+
+
+@pytest.mark.parametrize("piece", [b"[]", b"{}", b'"["'])
+def test_a_body_of_nothing_but_brackets_is_not_parsed(piece: bytes) -> None:
+    body = b'{"a": [' + b",".join([piece] * (MAX_BRACKETS + 1)) + b"]}"
+    with pytest.raises(InvalidRequestError, match="the server reads at most 500000") as raised:
+        read_json_object(body)
+    assert raised.value.code == "invalid_json"
 
 
 @given(st.binary(max_size=40))

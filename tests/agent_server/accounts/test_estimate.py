@@ -27,3 +27,9 @@ def test_a_picture_is_not_counted_by_its_bytes(part: str, count: int) -> None:
 def test_text_that_speaks_of_base64_counts_as_text() -> None:
     body = f'{{"text": "what is base64?", "more": "{WORDS}"}}'.encode()
     assert prompt_tokens(body) >= 1000
+
+
+def test_of_more_files_than_any_provider_takes_the_rest_is_text() -> None:
+    part = f"{DATA_URL}, "
+    many = prompt_tokens(f"[{part * 2500}]".encode())
+    assert many - prompt_tokens(f"[{part * 2000}]".encode()) >= 500 * (len(part) // 3)
