@@ -1,5 +1,6 @@
 """A door as an ASGI endpoint: reads the request, and has it answered while the client is there."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,11 +15,12 @@ from agent_server.request_headers import headers_of
 from agent_server.requests.json_body import read_json_object
 from agent_server.requests.model_name import model_name
 
+IDEMPOTENCY_HEADER: Final = "idempotency-key"
 # What goes on to an upstream of the same format.
 FORWARDED_HEADERS: Final = (
     "anthropic-beta",
     "anthropic-version",
-    "idempotency-key",
+    IDEMPOTENCY_HEADER,
     "openai-beta",
     "traceparent",
     "tracestate",
@@ -47,7 +49,7 @@ class ModelEndpoint:
             choice=self._door.choose(scope["path"], headers, body),
             model=model_name(body),
             request_id=scope["state"].get("request_id", ""),
-            forwarded=forwarded_headers(headers),
+            forwarded=forwarded_headers(headers, caller.owner),
         )
         scope["state"]["log_fields"] = call.log_fields
         scope["state"]["trail"] = call.trail
@@ -70,6 +72,14 @@ async def read_body(receive: Receive) -> bytes:
     return b"".join(pieces)
 
 
-def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Those of the client's headers that go on to an upstream."""
-    return {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
+def forwarded_headers(headers: Mapping[str, str], owner: str) -> Mapping[str, str]:
+    """Those of a client's headers that go on to an upstream.
+
+    To an upstream all clients are one account: an idempotency key is made the owner's own, so that
+    nobody is given the answer to another's request.
+    """
+    sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
+    if IDEMPOTENCY_HEADER in sent:
+        own = f"{owner}\n{sent[IDEMPOTENCY_HEADER]}".encode()
+        sent[IDEMPOTENCY_HEADER] = hashlib.sha256(own).hexdigest()
+    return sent

@@ -64,7 +64,7 @@ class CreateResponse:
             body,
             headers,
             progress_text=_progress_text(headers),
-            forwarded=forwarded_headers(headers),
+            forwarded=forwarded_headers(headers, caller.owner),
         )
         call.raw = raw
         call.request_id = scope["state"].get("request_id", "")

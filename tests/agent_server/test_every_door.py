@@ -310,6 +310,22 @@ async def test_an_upstream_is_asked_once_for_its_models_however_many_ask(
         assert len(upstream.requests) == 3
 
 
+@pytest.mark.parametrize("door", DOORS)
+async def test_an_idempotency_key_is_its_owners_alone(
+    tmp_path: Path, upstream: ModelUpstream, web: aiohttp.ClientSession, door: str
+) -> None:
+    path, body = DOORS[door]
+    async with gateway(tmp_path, upstream.url) as url:
+        for key in (ADMIN, ADMIN, FEW):
+            headers = {"x-api-key": key, "idempotency-key": "try-1"}
+            asked = {**body, "model": f"by-{door}"}
+            async with web.post(url + path, json=asked, headers=headers) as answer:
+                assert answer.status == 200
+    first, again, other = (request.headers["idempotency-key"] for request in upstream.requests)
+    assert first == again != other
+    assert "try-1" not in {first, other}
+
+
 async def test_places_and_slots_come_back_whatever_becomes_of_calls(
     tmp_path: Path, web: aiohttp.ClientSession
 ) -> None:
