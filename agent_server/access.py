@@ -103,7 +103,9 @@ class Access:
     def check_host(self, headers: Mapping[str, str]) -> None:
         """Refuse a Host that is neither a loopback name nor listed (DNS rebinding)."""
         host = headers.get("host", "")
-        if host not in self._served and not self._serves(host.lower()):
+        if host in self._served:
+            return
+        if not self._serves(host.lower()):
             raise MisdirectedRequestError(
                 f"This server does not answer for the host '{host[:100]}'. Call it as localhost or "
                 "127.0.0.1, or list the name with --allowed-host (AGENT_SERVER_ALLOWED_HOSTS).",

@@ -54,7 +54,7 @@ def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> St
     if path != USE_CHAT_PATH and _OUR_HEADERS.isdisjoint(headers):
         # What nearly every request is; the rules below come to the same.
         name = "openai-sse" if _wants_stream(headers, body) else None
-        return StreamChoice(name, include_usage=include_usage)
+        return _USUAL_CHOICES[name, include_usage]
     named = _read_header(headers, FORMAT_HEADER, _HEADER_FORMATS)
     if named is not None:
         name = named(headers, body)
@@ -106,6 +106,8 @@ def _wants_stream(headers: Mapping[str, str], body: JsonObject) -> bool | None:
     if stream is not None:
         return stream is True
     accept = headers.get("accept", "")
+    if "event-stream" not in accept.lower():
+        return None
     types = {item.partition(";")[0].strip().lower() for item in accept.split(",")}
     # No SDK sends such an Accept; people with curl do.
     if "text/event-stream" in types and not types & {"application/json", "*/*"}:
@@ -135,6 +137,11 @@ def _always(name: str) -> Callable[[Mapping[str, str], JsonObject], str]:
     return lambda _headers, _body: name
 
 
+_USUAL_CHOICES = {
+    (name, include_usage): StreamChoice(name, include_usage=include_usage)
+    for name in ("openai-sse", None)
+    for include_usage in (True, False)
+}
 _OUR_HEADERS = frozenset(
     header.lower() for header in (FORMAT_HEADER, PROGRESS_HEADER, DETACHED_HEADER)
 )

@@ -83,6 +83,11 @@ class UpstreamAnswer:
         self._first = self._take(connection)
 
     @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+        return self._connection is None and not self._first
+
+    @property
     def request_id(self) -> str | None:
         """The upstream's own id of the request, for logs and support."""
         return self.headers.get("x-request-id") or self.headers.get("request-id")
@@ -212,6 +217,12 @@ class _PackedAnswer(UpstreamAnswer):
         # They tell of the bytes on the wire, which nobody sees.
         self.headers = connection.headers.without("content-encoding", "content-length")
         self._decoder = decoder
+
+    @property
+    @override
+    def is_over(self) -> bool:
+        # What was read may not be unpacked yet.
+        return False
 
     @override
     async def read(self) -> bytes:

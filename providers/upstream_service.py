@@ -45,15 +45,14 @@ class UpstreamService:
             UpstreamError: there is no answer, or it is an error of the upstream.
             CallerError: the upstream refuses the request.
         """
+        sent = {**headers, **self.key_headers}
+        if body is not None:
+            sent["content-type"] = "application/json"
         call = UpstreamCall(
             provider=self.provider,
             url=self.base_url + path,
             method=method or ("GET" if body is None else "POST"),
-            headers={
-                **headers,
-                **self.key_headers,
-                **({} if body is None else {"content-type": "application/json"}),
-            },
+            headers=sent,
             body=body,
             timeouts=self.timeouts,
             retry=self.retry,

@@ -70,9 +70,16 @@ def read_use_chat(body: JsonObject) -> UseChatBody:
 
 def is_use_chat_body(body: JsonObject) -> bool:
     """Whether a body is of useChat's shape, wherever it was posted."""
-    return "trigger" in body or any(
-        "parts" in message or "toolInvocations" in message for message in messages_of(body)
-    )
+    if "trigger" in body:
+        return True
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return False
+    # A loop, not `any`: every request to the chat door comes by here.
+    for message in messages:
+        if isinstance(message, dict) and ("parts" in message or "toolInvocations" in message):
+            return True
+    return False
 
 
 def is_ui_message_body(body: JsonObject) -> bool:

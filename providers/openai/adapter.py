@@ -6,7 +6,7 @@ connection at once; the key is in no error.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, Literal
 
 from typing_extensions import override
@@ -34,12 +34,16 @@ from streaming.events import Event, JsonObject
 
 _HEADERS: Final = {"accept": "application/json, text/event-stream"}
 # Source: Anthropic API documentation, "Versions", 2026-10.
-_ANTHROPIC_HEADERS: Final = {"anthropic-version": "2023-06-01"}
+_ANTHROPIC_HEADERS: Final = {**_HEADERS, "anthropic-version": "2023-06-01"}
 _FORMAT_HEADERS: Final[Mapping[WireFormat, Mapping[str, str]]] = {
+    "chat": _HEADERS,
+    "responses": _HEADERS,
+    "embeddings": _HEADERS,
     "messages": _ANTHROPIC_HEADERS,
     "count_tokens": _ANTHROPIC_HEADERS,
 }
 CHAT_ONLY: Final[frozenset[WireFormat]] = frozenset({"chat"})
+MOST_MODELS: Final = 512
 
 
 class OpenAIProvider(RelayingProvider):
@@ -71,6 +75,7 @@ class OpenAIProvider(RelayingProvider):
         self.relays = relays
         self.keeps_responses = keeps_responses
         self._quirks = quirks
+        self._wire_of = lru_cache(MOST_MODELS)(quirks.wire_of)
         self._addresses = Addresses(base_url, paths or {})
         header, value = (
             (key_header, api_key) if key_header else ("authorization", f"Bearer {api_key}")
@@ -89,7 +94,7 @@ class OpenAIProvider(RelayingProvider):
 
     @override
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        if self._quirks.wire_of(request.model) == "responses":
+        if self._wire_of(request.model) == "responses":
             path = self._addresses.path("responses", request.model)
             return self._responses.chat(request, path)
         return self._chat(request)
@@ -111,7 +116,7 @@ class OpenAIProvider(RelayingProvider):
 
     @override
     def relays_for(self, model: str) -> frozenset[WireFormat]:
-        elsewhere = self._quirks.wire_of(model) == "responses"
+        elsewhere = self._wire_of(model) == "responses"
         return self.relays - CHAT_ONLY if elsewhere else self.relays
 
     @override
@@ -123,7 +128,9 @@ class OpenAIProvider(RelayingProvider):
             )
         body = relayed_body(request, self._quirks, self.name)
         path = self._addresses.path(request.wire, request.model)
-        headers = {**_HEADERS, **_FORMAT_HEADERS.get(request.wire, {}), **request.headers}
+        headers = _FORMAT_HEADERS[request.wire]
+        if request.headers:
+            headers = {**headers, **request.headers}
         answer = await self._service.ask(path, headers=headers, body=body)
         read_json = partial(
             read_json_answer,

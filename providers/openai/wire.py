@@ -200,21 +200,19 @@ def usage_from_json(data: JsonObject) -> Usage:
     """The tokens of an upstream's `usage` object, wherever it keeps the cached ones."""
     prompt = _count(data.get("prompt_tokens"))
     completion = _count(data.get("completion_tokens"))
-    prompt_details = data.get("prompt_tokens_details")
-    completion_details = data.get("completion_tokens_details")
-    prompt_details = prompt_details if isinstance(prompt_details, dict) else {}
-    completion_details = completion_details if isinstance(completion_details, dict) else {}
-    cached = _count(prompt_details.get("cached_tokens"))
-    for name in () if cached else CACHED_FIELDS:
-        cached = cached or _count(data.get(name))
-    return Usage(
-        prompt,
-        completion,
-        _count(data.get("total_tokens")) or prompt + completion,
-        cached,
-        _count(prompt_details.get("cache_write_tokens")),
-        _count(completion_details.get("reasoning_tokens")),
-    )
+    cached = written = thought = 0
+    details = data.get("prompt_tokens_details")
+    if isinstance(details, dict):
+        cached = _count(details.get("cached_tokens"))
+        written = _count(details.get("cache_write_tokens"))
+    for name in CACHED_FIELDS:
+        if name in data:
+            cached = cached or _count(data[name])
+    details = data.get("completion_tokens_details")
+    if isinstance(details, dict):
+        thought = _count(details.get("reasoning_tokens"))
+    total = _count(data.get("total_tokens")) or prompt + completion
+    return Usage(prompt, completion, total, cached, written, thought)
 
 
 def find_usage(chunk: JsonObject) -> Usage | None:

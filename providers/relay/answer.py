@@ -21,18 +21,21 @@ SSE_CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 
 class RelayedAnswer:
-    """Read it to its end, or close it; it is an asynchronous context manager that closes it.
+    """Read it to its end, or close it; it is an asynchronous context manager that closes it."""
 
-    `request_id` is the upstream's own id of the request.
-    """
+    __slots__ = ("_ready", "_told", "_upstream")
 
     def __init__(
         self, upstream: UpstreamAnswer, told: "FrameScanner | JsonAnswer", ready: bytes
     ) -> None:
-        self.request_id: str | None = upstream.request_id
         self._upstream = upstream
         self._told = told
         self._ready = ready
+
+    @property
+    def request_id(self) -> str | None:
+        """The upstream's own id of the request."""
+        return self._upstream.request_id
 
     @property
     def is_stream(self) -> bool:
@@ -129,7 +132,7 @@ async def proved_answer(
     try:
         head = await _head(upstream)
         if head.startswith(b"{"):
-            told = read_json(head + await upstream.body())
+            told = read_json(head if upstream.is_over else head + await upstream.body())
             if scanner is None or takes_either:
                 return RelayedAnswer(upstream, told, told.body)
         elif scanner is not None and head and not head.startswith(b"<"):
