@@ -12,9 +12,8 @@ from agent_server.answers import send_body
 from agent_server.doors.count_tokens import COUNT_TOKENS
 from agent_server.gateway.names import Target
 from agent_server.model_calls import ModelCalls
-from agent_server.requests.json_body import read_json_object
 from agent_server.requests.model_name import model_name
-from agent_server.routes.model_call import ModelEndpoint, read_body
+from agent_server.routes.model_call import ModelEndpoint, read_json_body
 from agent_server.token_estimate import estimate_tokens
 
 _ESTIMATED: Final = (
@@ -33,8 +32,7 @@ class CountTokensEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises what the names and the upstream raise."""
         scope["state"]["caller"].require("chat")
-        raw = await read_body(receive)
-        body = read_json_object(raw)
+        raw, body = await read_json_body(receive)
         if self._is_counted(self._calls.gateway.names.resolve(model_name(body))):
             await self._relayed(scope, _again(raw, receive), send)
             return

@@ -1,5 +1,6 @@
 """A door as an ASGI endpoint: reads the request, and has it answered while the client is there."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Final
@@ -14,8 +15,10 @@ from agent_server.model_calls import ModelCalls
 from agent_server.request_headers import headers_of
 from agent_server.requests.json_body import read_json_object
 from agent_server.requests.model_name import model_name
+from streaming.events import JsonObject
 
 IDEMPOTENCY_HEADER: Final = "idempotency-key"
+LARGE_BODY_BYTES: Final = 1024 * 1024
 # What goes on to an upstream of the same format.
 FORWARDED_HEADERS: Final = (
     "anthropic-beta",
@@ -38,8 +41,7 @@ class ModelEndpoint:
         """Answer one request; raises what the door and its models raise."""
         caller = scope["state"]["caller"]
         caller.require("chat")
-        raw = await read_body(receive)
-        body = read_json_object(raw)
+        raw, body = await read_json_body(receive)
         headers = headers_of(scope)
         call = ModelCall(
             door=self._door,
@@ -53,8 +55,22 @@ class ModelEndpoint:
         )
         scope["state"]["log_fields"] = call.log_fields
         scope["state"]["trail"] = call.trail
-        async with ClientWatch(scope, receive) as watch:
+        with ClientWatch(scope, receive) as watch:
             await self._calls.answer(call, send, watch.end)
+
+
+async def read_json_body(receive: Receive) -> tuple[bytes, JsonObject]:
+    """The whole body, as it came and as the object that it holds; raises what either reading does.
+
+    A large one takes milliseconds at each step, so others get their turn between them.
+    """
+    raw = await read_body(receive)
+    if len(raw) < LARGE_BODY_BYTES:
+        return raw, read_json_object(raw)
+    await asyncio.sleep(0)
+    body = read_json_object(raw)
+    await asyncio.sleep(0)
+    return raw, body
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -18,8 +18,7 @@ from agent_server.client_watch import ClientWatch
 from agent_server.dropped_fields import dropped_headers
 from agent_server.model_calls import StreamTimes
 from agent_server.request_headers import headers_of
-from agent_server.requests.json_body import read_json_object
-from agent_server.routes.model_call import forwarded_headers, read_body
+from agent_server.routes.model_call import forwarded_headers, read_json_body
 from agent_server.services import caller_of
 from agent_server.stored_responses.background import no_events
 from agent_server.stored_responses.items import item_page
@@ -56,8 +55,7 @@ class CreateResponse:
         """Answer one request; raises what is wrong with it, and what its model raises."""
         caller = scope["state"]["caller"]
         caller.require("chat")
-        raw = await read_body(receive)
-        body = read_json_object(raw)
+        raw, body = await read_json_body(receive)
         headers = headers_of(scope)
         call = await self._responses.prepare(
             caller,
@@ -69,7 +67,7 @@ class CreateResponse:
         call.raw = raw
         call.request_id = scope["state"].get("request_id", "")
         scope["state"]["log_fields"] = call.log_fields
-        async with ClientWatch(scope, receive) as watch:
+        with ClientWatch(scope, receive) as watch:
             if self._responses.runs_here(call):
                 await self._begin(call, send, watch.end)
             elif call.body.get("stream") is True:
@@ -247,7 +245,7 @@ class _FollowedResponse:
         self._times = times
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with ClientWatch(scope, receive) as watch:
+        with ClientWatch(scope, receive) as watch:
             writer = StreamWriter(
                 send,
                 _STREAM_HEADERS,
