@@ -47,7 +47,7 @@ class CallBooks:
         call.admission = await self.accounts.admit(
             call.caller.key,
             model=call.model or plan.name,
-            targets=[(route.provider, route.model) for route in plan.all_routes()],
+            targets=plan.targets,
             body=call.raw,
             max_output_tokens=_max_output_tokens(call),
         )
@@ -81,7 +81,7 @@ class CallBooks:
             self.accounts.record(row)
         else:
             self.accounts.finish(call.admission, row)
-        self._count(call, row, duration)
+        self._count(call, row, outcome, duration)
         call.log_fields.update(
             door=row.door,
             model=model,
@@ -92,9 +92,8 @@ class CallBooks:
             completion_tokens=usage.completion_tokens,
         )
 
-    def _count(self, call: ModelCall, row: UsageRow, duration: float) -> None:
+    def _count(self, call: ModelCall, row: UsageRow, outcome: Outcome, duration: float) -> None:
         metrics, trail = self._metrics, call.trail
-        outcome: Outcome = _outcome(call)
         metrics.request_ended(
             row.door,
             row.model,

@@ -29,7 +29,7 @@ class ClientWatch:
         self._task: asyncio.Task[object] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._task = asyncio.current_task()
         if self._register is not None:
             self._register(self.end)
@@ -38,7 +38,7 @@ class ClientWatch:
             self._watcher = asyncio.create_task(self._wait())
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

@@ -164,7 +164,7 @@ class ModelCalls:
             call.bytes_out = writer.bytes_written
 
     async def _open_agent(self, call: ModelCall, target: Target, agent: Agent) -> OpenAnswer:
-        chat = replace(call.chat_elsewhere(), model=target.model, stream=call.is_stream)
+        chat = replace(call.chat_elsewhere(target.model), stream=call.is_stream)
         _log_request(call, chat)
         await _wait_for_backend(agent)
         head = _head(call, target)
@@ -220,23 +220,19 @@ def _stream_headers(encoder_class: EncoderClass) -> RawHeaders:
 
 def call_headers(call: ModelCall) -> RawHeaders:
     """Who answered, after how many tries, and what is left of the key's limits."""
-    limits = call.admission.headers() if call.admission else {}
-    headers = [(name.encode(), value.encode()) for name, value in limits.items()]
-    headers += dropped_headers(call.dropped)
+    headers = [*call.admission.headers()] if call.admission else []
+    if call.dropped:
+        headers += dropped_headers(call.dropped)
     if call.cache is not None:
         headers.append((b"x-cache", call.cache.encode()))
     if call.door.wire == "messages":
         # By which Anthropic's SDKs know a request.
         headers.append((b"request-id", call.request_id.encode()))
     route = call.trail.route
-    if route is None:
-        return headers
-    return (
-        *headers,
-        (b"x-provider", route.provider.encode("latin-1", "replace")),
-        (b"x-route", route.route_id.encode("latin-1", "replace")),
-        (b"x-attempts", b"%d" % call.trail.attempts),
-    )
+    if route is not None:
+        headers += route.headers
+        headers.append((b"x-attempts", b"%d" % call.trail.attempts))
+    return headers
 
 
 def _log_request(call: ModelCall, chat: ChatRequest) -> None:

@@ -31,7 +31,7 @@ from agent_server.accounts.meters import (
     day_of,
     month_of,
 )
-from agent_server.accounts.rate_headers import LimitState, RateLimits, duration_text
+from agent_server.accounts.rate_headers import RawHeaders, duration_text, rate_headers
 from streaming.errors import RateLimitError
 
 Kind = Literal["requests", "tokens", "parallel", "day", "month"]
@@ -107,27 +107,33 @@ class Account:
                 return row
         return None
 
-    def take(self, ask: Ask, now: float) -> "list[_Taken]":
-        """Reserve all that the call may use."""
+    def take(self, ask: Ask, now: float) -> "list[_Taken] | None":
+        """Reserve all that the call may use; None, and nothing, where a limit has no room."""
+        tokens, cost, soft_tokens, soft_cost = ask
+        hard = {"requests": 1, "tokens": tokens, "parallel": 1, "day": cost, "month": cost}
+        soft = {"tokens": soft_tokens, "day": soft_cost, "month": soft_cost}
+        amounts = []
+        for kind, limit, meter in self.rows:
+            amount = hard[kind]
+            room = meter.room(limit, now)
+            if room < amount:
+                return None
+            amounts.append(min(amount + soft.get(kind, 0), room))
         self.running += 1
         self.last_used = now
-        taken = []
-        for kind, limit, meter in self.rows:
-            amount = hard_part(kind, ask)
-            if soft := soft_part(kind, ask):
-                amount += max(0, min(soft, meter.room(limit, now) - amount))
-            taken.append(_Taken(kind, meter, meter.take(amount, now), amount))
-        return taken
+        return [
+            _Taken(kind, meter, meter.take(amount, now), amount)
+            for (kind, _, meter), amount in zip(self.rows, amounts, strict=True)
+        ]
 
-    def rate_limits(self, now: float) -> RateLimits:
-        """What is left of the limits per minute."""
-        requests = tokens = None
+    def headers(self, now: float) -> RawHeaders:
+        """What is left of the limits per minute, as headers."""
+        found: list[tuple[bytes, bytes]] = []
         for kind, limit, meter in self.rows:
-            if kind == "requests":
-                requests = LimitState(limit, meter.remaining(limit, now), meter.reset_seconds(now))
-            elif kind == "tokens":
-                tokens = LimitState(limit, meter.remaining(limit, now), meter.reset_seconds(now))
-        return RateLimits(requests, tokens)
+            if kind == "requests" or kind == "tokens":
+                left = meter.remaining(limit, now)
+                found += rate_headers(kind, limit, left, meter.reset_seconds(now))
+        return found
 
 
 class Admission:
@@ -145,9 +151,9 @@ class Admission:
         """Whether it still holds what it reserved."""
         return self._account is not None
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> RawHeaders:
         """`x-ratelimit-*` as it is now; empty for a key without limits, or once settled."""
-        return self._account.rate_limits(self._clock()).headers() if self._account else {}
+        return self._account.headers(self._clock()) if self._account else []
 
     def settle(self, tokens: int = 0, cost: int = 0) -> None:
         """Give back what the call did not use of its reservation; a second time does nothing.
@@ -238,19 +244,21 @@ class Limits:
         account = self._accounts.get(key.key_id) or self._open(key)
         if account.key is not key:
             account.fit(key)
-        if self._clock() >= account.load_at:
+        now = self._clock()
+        if now >= account.load_at:
             await self._load(account)
-        short = account.short_of(ask, self._clock())
-        if short is not None and self._pool is not None:
+            now = self._clock()
+        taken = account.take(ask, now)
+        if taken is None and self._pool is not None:
             for _ in range(FILL_TRIES):
                 has_room = await self._pool.fill(account, ask)
-                short = account.short_of(ask, self._clock())
-                if short is None or not has_room:
+                now = self._clock()
+                taken = account.take(ask, now)
+                if taken is not None or not has_room:
                     break
-        now = self._clock()
-        if short is not None:
-            raise _refusal(account, short, ask, now)
-        return Admission(account, account.take(ask, now), self._clock)
+        if taken is None:
+            raise _refusal(account, ask, now)
+        return Admission(account, taken, self._clock)
 
     def _open(self, key: ApiKey) -> Account:
         if len(self._accounts) >= MAX_ACCOUNTS:
@@ -331,13 +339,14 @@ def soft_part(kind: Kind, ask: Ask) -> int:
     return ask.soft_cost if kind in _BUDGETS else 0
 
 
-def _refusal(account: Account, short: Row, ask: Ask, now: float) -> RateLimitError:
-    kind, limit, meter = short
+def _refusal(account: Account, ask: Ask, now: float) -> RateLimitError:
+    # There is such a limit: nothing has changed since it had no room.
+    kind, limit, meter = account.short_of(ask, now) or account.rows[0]
     name = account.key.name
     amount = hard_part(kind, ask)
     wait = meter.wait_seconds(limit, amount, now)
     come_again = f"Come again in {duration_text(wait)}."
-    limits = account.rate_limits(now).headers()
+    limits = {name.decode(): value.decode() for name, value in account.headers(now)}
     if kind in _BUDGETS:
         left = max(0, meter.remaining(limit, now))
         return RateLimitError(

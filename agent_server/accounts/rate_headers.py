@@ -4,34 +4,31 @@ Source: OpenAI API, "Rate limits", section "Rate limits in headers", 2026-10.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+_NAMES: Final[Mapping[str, tuple[bytes, bytes, bytes]]] = {
+    kind: (
+        b"x-ratelimit-limit-%b" % kind.encode(),
+        b"x-ratelimit-remaining-%b" % kind.encode(),
+        b"x-ratelimit-reset-%b" % kind.encode(),
+    )
+    for kind in ("requests", "tokens")
+}
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+def rate_headers(
+    kind: Literal["requests", "tokens"], limit: int, remaining: int, reset_seconds: float
+) -> RawHeaders:
     """One limit: what it is, what is left of it, and in how many seconds it is whole again."""
-
-    limit: int
-    remaining: int
-    reset_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimits:
-    """What is left of a key's limits per minute; None where there is no limit."""
-
-    requests: LimitState | None = None
-    tokens: LimitState | None = None
-
-    def headers(self) -> dict[str, str]:
-        """The headers by name."""
-        found: dict[str, str] = {}
-        for what, state in (("requests", self.requests), ("tokens", self.tokens)):
-            if state is not None:
-                found[f"x-ratelimit-limit-{what}"] = str(state.limit)
-                found[f"x-ratelimit-remaining-{what}"] = str(max(0, state.remaining))
-                found[f"x-ratelimit-reset-{what}"] = duration_text(state.reset_seconds)
-        return found
+    of_limit, of_rest, of_reset = _NAMES[kind]
+    return (
+        (of_limit, b"%d" % limit),
+        (of_rest, b"%d" % max(0, remaining)),
+        (of_reset, duration_text(reset_seconds).encode()),
+    )
 
 
 def duration_text(seconds: float) -> str:

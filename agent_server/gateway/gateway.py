@@ -7,7 +7,7 @@ name that the client gave, any other the upstream's.
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -53,8 +53,8 @@ class Gateway:
             AgentServerError: no route answered, or the request is at fault.
         """
 
-        async def attempt(route: Route, _deadline: float) -> OpenAnswer:
-            return await self._open(call, plan, route)
+        def attempt(route: Route, _deadline: float) -> Awaitable[OpenAnswer]:
+            return self._open(call, plan, route)
 
         return await self._failover.first(plan, attempt, call.trail)
 
@@ -105,7 +105,7 @@ class Gateway:
             )
             return await relaying.relay(request)
         is_own = door.wire in getattr(provider, "relays", ())
-        chat = call.chat if is_own else call.chat_elsewhere()
+        chat = call.chat if is_own else call.chat_elsewhere(route.model)
         chat = replace(
             chat,
             model=route.model,

@@ -26,7 +26,7 @@ class Route:
     `origin` tells where the provider is, so that a route whose provider has moved is another one;
     it holds no secret. `context_window` is in tokens, `max_in_flight` in answers at once; None is
     unknown, and no bound. `route_id` names the route in headers, metrics and logs: printable ASCII
-    of bounded length, whatever a client has named as the model.
+    of bounded length, whatever a client has named as the model. `headers` name it on its answers.
     """
 
     provider: str
@@ -37,10 +37,16 @@ class Route:
     max_in_flight: int | None = None
     origin: str = ""
     route_id: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.route_id:
             object.__setattr__(self, "route_id", _id_of(f"{self.provider}/{self.model}"))
+        told = (
+            (b"x-provider", self.provider.encode("latin-1", "replace")),
+            (b"x-route", self.route_id.encode("latin-1", "replace")),
+        )
+        object.__setattr__(self, "headers", told)
 
 
 def _id_of(name: str) -> str:
@@ -63,7 +69,8 @@ class RoutePlan:
     `retry` is how often one route is asked again before the next one is. While another route is
     there, a `Retry-After` over `patience_seconds` is not waited for. `hedge_after_seconds` starts a
     second route beside one that has not proved itself by then; None never does. `is_named` tells
-    that the operator chose the models, not the caller.
+    that the operator chose the models, not the caller. `targets` are the (provider, model) that may
+    answer, those of fallbacks too.
     """
 
     name: str
@@ -75,6 +82,11 @@ class RoutePlan:
     patience_seconds: float = 2.0
     hedge_after_seconds: float | None = None
     is_named: bool = False
+    targets: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        targets = tuple((route.provider, route.model) for route in self.all_routes())
+        object.__setattr__(self, "targets", targets)
 
     def all_routes(self) -> Iterator[Route]:
         """Every route that may be asked, those of the fallbacks last; one may come twice."""

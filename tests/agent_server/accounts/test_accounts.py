@@ -86,7 +86,7 @@ async def test_an_answer_without_a_bound_reserves_an_assumed_length() -> None:
     accounts = Accounts()
     holder = key(tokens_per_minute=100 + ASSUMED_ANSWER_TOKENS + 50)
     first = await admit(accounts, holder, max_output_tokens=None)
-    assert first.headers()["x-ratelimit-remaining-tokens"] == "50"
+    assert dict(first.headers())[b"x-ratelimit-remaining-tokens"] == b"50"
     with pytest.raises(RateLimitError):
         await admit(accounts, holder, max_output_tokens=None)
 
