@@ -98,6 +98,8 @@ class ChatRequest:
     `extra` holds top-level fields that we do not interpret; they are passed on as they are.
     `trace` are the headers of the trace context of W3C, which an HTTP upstream gets. Into `dropped`
     a provider writes the harmless fields that it could not send on, for the caller to be told.
+    `deadline`, in seconds of the loop's clock, is when the whole answer has to be there; None is
+    the provider's own total time from now.
     """
 
     model: str
@@ -117,6 +119,7 @@ class ChatRequest:
     stream: bool = True
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
+    deadline: float | None = None
     dropped: dict[str, None] = field(default_factory=dict, compare=False)
 
     def drop(self, fields: Iterable[str]) -> None:

@@ -36,10 +36,12 @@ class UpstreamService:
         headers: Mapping[str, str],
         body: bytes | None = None,
         method: str | None = None,
+        deadline: float | None = None,
     ) -> UpstreamAnswer:
         """The answer, if its status says success; a body is posted as JSON.
 
-        Without a `method` it is POST with a body, GET without one.
+        Without a `method` it is POST with a body, GET without one. With a `deadline`, in seconds of
+        the loop's clock, it is asked once, and all is over by then.
 
         Raises:
             UpstreamError: there is no answer, or it is an error of the upstream.
@@ -58,7 +60,10 @@ class UpstreamService:
             retry=self.retry,
             secrets=self.secrets,
         )
-        answer = await self.upstream.request(call)
+        if deadline is None:
+            answer = await self.upstream.request(call)
+        else:
+            answer = await self.upstream.attempt(call, deadline)
         _log.debug(
             "Upstream answered",
             provider=self.provider,

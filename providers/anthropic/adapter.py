@@ -88,7 +88,10 @@ class AnthropicProvider(RelayingProvider):
         body = orjson.dumps(translated.body)
         betas = {"anthropic-beta": ",".join(translated.betas)} if translated.betas else {}
         async with await self._service.ask(
-            "/messages", headers={**HEADERS, **betas, **request.trace}, body=body
+            "/messages",
+            headers={**HEADERS, **betas, **request.trace},
+            body=body,
+            deadline=request.deadline,
         ) as answer:
             head = await _head(answer)
             # Not every server between names the content type of a stream; a message is an object.
@@ -115,6 +118,7 @@ class AnthropicProvider(RelayingProvider):
             path,
             headers={**HEADERS, **request.headers},
             body=dump({**request.body, **stream, "model": request.model}),
+            deadline=request.deadline,
         )
         read_json = partial(
             read_json_answer,

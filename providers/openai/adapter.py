@@ -103,7 +103,10 @@ class OpenAIProvider(RelayingProvider):
         body = to_bytes(request_to_body(request, self._quirks, self.name))
         path = self._addresses.path("chat", request.model)
         headers = {**_HEADERS, **request.trace}
-        async with await self._service.ask(path, headers=headers, body=body) as answer:
+        deadline = request.deadline
+        async with await self._service.ask(
+            path, headers=headers, body=body, deadline=deadline
+        ) as answer:
             decoder = AnswerDecoder(self.name, answer.media_type)
             while data := await answer.read():
                 for event in decoder.feed(data):
@@ -131,7 +134,9 @@ class OpenAIProvider(RelayingProvider):
         headers = _FORMAT_HEADERS[request.wire]
         if request.headers:
             headers = {**headers, **request.headers}
-        answer = await self._service.ask(path, headers=headers, body=body)
+        answer = await self._service.ask(
+            path, headers=headers, body=body, deadline=request.deadline
+        )
         read_json = partial(
             read_json_answer,
             wire=request.wire,

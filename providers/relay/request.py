@@ -18,7 +18,8 @@ class RelayRequest:
     client asked for the usage chunk; the upstream is always asked for it. `answer_model` is written
     in place of the upstream's model in the answer, None keeps the upstream's bytes. `headers`,
     their names in lower case, are passed on; those that hold the provider's key win over them. Into
-    `dropped` go the harmless fields that the upstream does not take.
+    `dropped` go the harmless fields that the upstream does not take. `deadline`, in seconds of the
+    loop's clock, is when the whole answer has to be there, None from now the provider's total time.
     """
 
     wire: WireFormat
@@ -29,3 +30,4 @@ class RelayRequest:
     answer_model: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     dropped: dict[str, None] = field(default_factory=dict)
+    deadline: float | None = None

@@ -48,7 +48,10 @@ class ResponsesAdapter:
                 fields=translated.dropped,
             )
         async with await self._service.ask(
-            path, headers={**_HEADERS, **request.trace}, body=to_bytes(translated.body)
+            path,
+            headers={**_HEADERS, **request.trace},
+            body=to_bytes(translated.body),
+            deadline=request.deadline,
         ) as answer:
             head = await _head(answer)
             # Not every server between names the content type of a stream; a response is an object.
