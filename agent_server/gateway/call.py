@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from agent_server.access import Caller
@@ -133,11 +133,12 @@ class ModelCall:
             self.dropped.update(dict.fromkeys(self._read.dropped))
         return self._read.request
 
-    def chat_elsewhere(self) -> ChatRequest:
+    def chat_elsewhere(self, model: str) -> ChatRequest:
         """The request as providers take it that do not speak the door's format; raises as `chat`.
 
-        What they cannot be told, and is harmless, is left out and noted in `dropped`.
+        `model` is the upstream's, by which a door may say a thing or not. What the upstream cannot
+        be told, and is harmless, is left out and noted in `dropped`.
         """
-        said = self.door.say_elsewhere(self.chat)
+        said = self.door.say_elsewhere(replace(self.chat, model=model))
         self.dropped.update(dict.fromkeys(said.dropped))
         return said.request

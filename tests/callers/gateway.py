@@ -43,8 +43,9 @@ providers:
 models:
 {models}
 """
-# The upstream's model decides what Azure is asked in: it is asked for this one in Responses alone.
-_MODELS = {"chat": "gpt-real", "messages": "claude-real", "responses": "gpt-5-codex"}
+# The upstream's model decides what it is asked: this one of Azure's in Responses alone, and only
+# those that think how much they shall.
+_MODELS = {"chat": "gpt-5-real", "messages": "claude-real", "responses": "gpt-5-codex"}
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,9 @@ PATHS = {
 }
 RUN_SECONDS = 25
 
-# What it only advises, and why we do otherwise. A door here and its upstreams, all if None.
-ADVICE = {
-    # OpenAI's compaction is made of what its server alone can read; 404 says that it is not here.
-    "compact-response": ("responses", None),
-    # How much to think in tokens has no word in the other formats: the field is left out, which
-    # `x-dropped-fields` tells, and so the model does not show its thinking.
-    "anth-thinking-display": ("messages", ("chat", "responses", "fallback")),
-}
+# What it only advises, and we do otherwise: OpenAI's compaction is made of what its server alone
+# can read, so a 404 says that it is not here.
+ADVICE: dict[str, set[str]] = {"chat": set(), "responses": {"compact-response"}, "messages": set()}
 
 
 @dataclass(frozen=True)
@@ -74,11 +69,7 @@ def test_every_check_passes(served: Gateway, door: str, wire: str) -> None:
     assert [check for check in checks if check.status != "passed"] == []
     assert len(checks) == COUNTS[door]
     advised = {check.name for check in checks if check.warnings}
-    assert advised == {
-        name
-        for name, (at, wires) in ADVICE.items()
-        if at == door and (wires is None or wire in wires)
-    }
+    assert advised == ADVICE[door]
     assert {request.path for request in served.upstream.requests[before:]} == {PATHS[wire]}
 
 

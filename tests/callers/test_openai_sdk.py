@@ -370,7 +370,7 @@ def test_raw_answers_tell_who_answered(client: OpenAI) -> None:
         model="gpt-5-by-fallback", messages=said("hello")
     )
     assert raw.headers["x-provider"] == "by-chat"
-    assert raw.headers["x-route"] == "by-chat/gpt-real"
+    assert raw.headers["x-route"] == "by-chat/gpt-5-real"
     assert int(raw.headers["x-attempts"]) in {1, 2}
     assert raw.request_id
     assert raw.parse().model == "gpt-5-by-fallback"
