@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_server.process import CLOSE_SECONDS
+from agent_server.provider_variables import PROVIDER_NAMES
 from agent_server.settings import Settings, load_settings, variable_of
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def settings_from(
     variables: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """What the server makes of these variables alone."""
-    known = {variable_of(name) for name in Settings.model_fields}
+    known = {variable_of(name) for name in Settings.model_fields} | {name.upper() for name in PROVIDER_NAMES}
     assert set(variables) <= known
     for name in known:
         monkeypatch.delenv(name, raising=False)

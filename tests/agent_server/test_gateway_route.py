@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionUserMessageParam
 
-from agent_server.log_config import configure_logging
+from tests.running_server import ask, running_server
 from tests.servers import Scripted, ScriptedServer, scripted
 from tests.serving import serving
 
@@ -224,20 +223,17 @@ async def test_models_are_listed_even_if_an_upstream_does_not_answer(tmp_path: P
 
 
 async def test_every_call_of_a_provider_is_a_log_line_with_its_tokens(tmp_path: Path) -> None:
-    written = io.BytesIO()
-    configure_logging(log_format="json", stream=written)
-    try:
-        async with calling(tmp_path, Scripted(pieces=STREAM, headers=SSE)) as (sdk, _):
-            stream = await sdk.chat.completions.create(
-                model="gpt-real", messages=HELLO, stream=True
-            )
-            assert [chunk async for chunk in stream]
-        async with calling(tmp_path, Scripted(500)) as (sdk, _):
-            with pytest.raises(openai.InternalServerError):
-                await sdk.chat.completions.create(model="gpt-real", messages=HELLO)
-    finally:
-        configure_logging()
-    lines = [orjson.loads(line) for line in written.getvalue().splitlines()]
+    environment = {"LOG_FORMAT": "json", "OPENAI_API_KEY": "sk-upstream-key-0123456789"}
+    async with scripted(Scripted(pieces=STREAM, headers=SSE), Scripted(400)) as upstream:
+        options = ("--no-agent", "--provider", "openai", "--base-url", f"{upstream.url}/v1")
+        with running_server(tmp_path, *options, environment=environment) as server:
+            body = {"model": "gpt-real", "messages": HELLO, "stream": True}
+            for status in (200, 400):
+                answer = await asyncio.to_thread(
+                    ask, server.url, "POST", "/v1/chat/completions", body
+                )
+                assert answer.status == status
+    lines = [orjson.loads(line) for line in server.log.splitlines()]
     done, failed = (line for line in lines if line["event"] == "Request answered")
     assert (done["provider"], done["model"], done["outcome"]) == ("openai", "gpt-real", "ok")
     assert (done["prompt_tokens"], done["completion_tokens"]) == (3, 2)
