@@ -16,6 +16,7 @@ from tests.model_reply import THOUGHT
 
 MODELS = [*(f"gpt-5-by-{wire}" for wire in WIRES), "gpt-5-by-fallback", "by-all/gpt-real"]
 KEPT = "keeper/gpt-real"
+KNOWS = "The tool says clear. I know why I asked."
 HELLO = "Turn 1, 0 images, told <>: hello"
 PIXEL = f"data:image/png;base64,{PIXEL_DATA}"
 PARAMETERS = {
@@ -238,27 +239,56 @@ def test_a_response_in_the_background_goes_on_and_is_read_again(client: OpenAI, 
     assert client.responses.cancel(answer_id).status == "completed"
 
 
-def test_thinking_goes_back_to_the_model_that_signed_it(client: OpenAI) -> None:
-    for model in ("gpt-5-by-responses", "gpt-5-by-messages"):
-        asked: dict[str, Any] = {
-            "model": model,
-            "tools": [TOOL],
-            "store": False,
-            "include": ["reasoning.encrypted_content"],
-            "reasoning": {"effort": "low", "summary": "auto"},
-        }
-        history: list[Any] = [{"role": "user", "content": "call it"}]
-        first = client.responses.create(**asked, input=history)
-        if model == "gpt-5-by-responses":
-            [thought] = [item for item in first.output if item.type == "reasoning"]
-            assert [part.text for part in thought.summary] == [THOUGHT]
-        history += [item.to_dict() for item in first.output]
-        [call] = [item for item in first.output if item.type == "function_call"]
-        history.append({"type": "function_call_output", "call_id": call.call_id, "output": "clear"})
-        second = client.responses.create(**asked, input=history)
-        knows = any(item.type == "reasoning" for item in first.output)
-        expected = "The tool says clear." + (" I know why I asked." if knows else "")
-        assert second.output_text == expected
+THINKING = ["gpt-5-by-responses", "by-messages/claude-sonnet-4-5"]
+
+
+@pytest.mark.parametrize("model", THINKING)
+def test_thinking_goes_back_with_a_response_to_the_model_that_signed_it(
+    client: OpenAI, model: str
+) -> None:
+    asked: dict[str, Any] = {
+        "model": model,
+        "tools": [TOOL],
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "max_output_tokens": 4000,
+    }
+    history: list[Any] = [{"role": "user", "content": "call it"}]
+    with client.responses.stream(**asked, input=history) as stream:
+        first = stream.get_final_response()
+    thought, call = first.output
+    assert thought.type == "reasoning"
+    assert [part.text for part in thought.summary] == [THOUGHT]
+    assert call.type == "function_call"
+    history += [thought.to_dict(), call.to_dict()]
+    history.append({"type": "function_call_output", "call_id": call.call_id, "output": "clear"})
+    second = client.responses.create(**asked, input=history)
+    assert second.output_text == KNOWS
+
+
+@pytest.mark.parametrize("model", THINKING)
+def test_thinking_goes_back_with_a_chat_to_the_model_that_signed_it(
+    client: OpenAI, model: str
+) -> None:
+    asked: dict[str, Any] = {
+        "model": model,
+        "tools": [CHAT_TOOL],
+        "reasoning_effort": "low",
+        "max_completion_tokens": 4000,
+    }
+    history: list[Any] = said("call it")
+    message = client.chat.completions.create(**asked, messages=history).choices[0].message
+    told = message.to_dict()
+    assert told["reasoning_content"] == THOUGHT
+    history.append(told)
+    history += [
+        {"role": "tool", "tool_call_id": call.id, "content": "clear"}
+        for call in message.tool_calls or []
+    ]
+    with client.chat.completions.stream(**asked, messages=history) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content == KNOWS
 
 
 async def test_responses_are_streamed_to_many_at_once(served: Gateway) -> None:
