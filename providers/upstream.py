@@ -303,12 +303,12 @@ class Upstream:
     async def attempt(self, call: UpstreamCall, deadline: float | None = None) -> UpstreamAnswer:
         """Ask once, whatever the policy of the call; raises what `request` raises.
 
-        `deadline` (the loop's time) is where the total time ends, by default from now.
+        `deadline` (the loop's time) is when all has to be over, if the total time is not before.
         """
         timeouts = call.timeouts
         now = (self._loop or self._bind()).time()
-        if deadline is None:
-            deadline = now + timeouts.total_seconds
+        total = now + timeouts.total_seconds
+        deadline = total if deadline is None else min(total, deadline)
         limit = min(now + timeouts.first_byte_seconds, deadline)
         try:
             origin, head = request_head(call.method, call.url, call.headers, call.body)

@@ -52,7 +52,8 @@ def settings_from(
     variables: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """What the server makes of these variables alone."""
-    known = {variable_of(name) for name in Settings.model_fields} | {name.upper() for name in PROVIDER_NAMES}
+    known = {variable_of(name) for name in Settings.model_fields}
+    known |= {name.upper() for name in PROVIDER_NAMES}
     assert set(variables) <= known
     for name in known:
         monkeypatch.delenv(name, raising=False)

@@ -53,8 +53,8 @@ class Gateway:
             AgentServerError: no route answered, or the request is at fault.
         """
 
-        def attempt(route: Route, _deadline: float) -> Awaitable[OpenAnswer]:
-            return self._open(call, plan, route)
+        def attempt(route: Route, deadline: float) -> Awaitable[OpenAnswer]:
+            return self._open(call, plan, route, deadline)
 
         return await self._failover.first(plan, attempt, call.trail)
 
@@ -78,16 +78,19 @@ class Gateway:
     ) -> "OpenedEvents":
         """The events of an answer on a route of the plan, once it has content; raises as `open`."""
 
-        async def attempt(route: Route, _deadline: float) -> OpenedEvents:
+        async def attempt(route: Route, deadline: float) -> OpenedEvents:
             provider = self.providers.get(route.provider, route.budgets)
-            opened = OpenedEvents(provider.chat(replace(request, model=route.model)), [])
+            asked = replace(request, model=route.model, deadline=deadline)
+            opened = OpenedEvents(provider.chat(asked), [])
             async with _closed_on_failure(opened):
                 await opened.prove(route)
             return opened
 
         return await self._failover.first(plan, attempt, trail)
 
-    async def _open(self, call: ModelCall, plan: RoutePlan, route: Route) -> OpenAnswer:
+    async def _open(
+        self, call: ModelCall, plan: RoutePlan, route: Route, deadline: float
+    ) -> OpenAnswer:
         provider = self.providers.get(route.provider, route.budgets)
         named = call.model if plan.is_named else None
         door, choice = call.door, call.choice
@@ -102,6 +105,7 @@ class Gateway:
                 answer_model=named,
                 headers=call.forwarded,
                 dropped=call.dropped,
+                deadline=deadline,
             )
             return await relaying.relay(request)
         is_own = door.wire in getattr(provider, "relays", ())
@@ -112,6 +116,7 @@ class Gateway:
             stream=call.is_stream,
             trace=call.trace,
             dropped=call.dropped,
+            deadline=deadline,
         )
         return await self._translate(call, provider.chat(chat), named or route.model, named)
 

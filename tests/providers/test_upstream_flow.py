@@ -295,3 +295,19 @@ async def test_draining_takes_the_end_that_comes_later() -> None:
             await answer.drain()
             answer.close()
         assert server.connections == 1
+
+
+@pytest.mark.parametrize(("own", "given"), [(20.0, 0.05), (0.05, 20.0)], ids=["given", "own"])
+async def test_an_answer_ends_by_the_earlier_of_its_two_deadlines(own: float, given: float) -> None:
+    async def serve(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(SOME)
+        await connection.gone()
+
+    async with raw_server(serve) as server, client() as upstream:
+        asked = call(server.url, timeouts=Timeouts(idle_seconds=30, total_seconds=own))
+        deadline = asyncio.get_running_loop().time() + given
+        async with await upstream.attempt(asked, deadline) as answer:
+            with pytest.raises(UpstreamTimeoutError) as raised:
+                await answer.body()
+    assert raised.value.param == "total_seconds"
