@@ -147,11 +147,12 @@ def _charges(call: ModelCall) -> Sequence[Charge]:
     if route is None or answer is None:
         return ()
     usage = answer.usage
-    if usage is None and not isinstance(call.failure, AgentServerError):
-        # The client left, or the upstream does not count: the prompt was read, and some was said.
+    if usage is None:
+        # The client left, the upstream broke off or does not count: the prompt was read, and some
+        # was said.
         prompt, said = prompt_tokens(call.raw), call.bytes_out // BYTES_PER_TOKEN
         usage = Usage(prompt, said, prompt + said)
-    return () if usage is None else ((route.provider, route.model, usage),)
+    return ((route.provider, route.model, usage),)
 
 
 def _outcome(call: ModelCall) -> Outcome:

@@ -310,6 +310,20 @@ async def test_an_upstream_is_asked_once_for_its_models_however_many_ask(
         assert len(upstream.requests) == 3
 
 
+@pytest.mark.parametrize(("door", "wire"), WAYS)
+async def test_what_was_said_before_an_upstream_broke_off_is_paid_for(
+    tmp_path: Path, web: aiohttp.ClientSession, door: str, wire: str
+) -> None:
+    cut = Scripted(pieces=(FIRST[wire],), headers=SSE, ending="cut")
+    async with scripted(cut) as upstream, gateway(tmp_path, upstream.url) as url:
+        status, body = await ask(web, url, door, wire, stream=True)
+    assert (status, b"Hel" in body, b"error" in body) == (200, True, True)
+    [(outcome, prompt, cost)] = rows(tmp_path, "outcome, prompt_tokens, cost_nano_usd")
+    assert outcome == "truncated"
+    assert prompt > 0
+    assert cost > 0
+
+
 @pytest.mark.parametrize("door", DOORS)
 async def test_an_idempotency_key_is_its_owners_alone(
     tmp_path: Path, upstream: ModelUpstream, web: aiohttp.ClientSession, door: str
