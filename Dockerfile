@@ -2,13 +2,15 @@
 # How to run it, and what bubblewrap needs in a container: docs/deployment.md.
 
 FROM python:3.11.14-slim-bookworm AS build
+# `extras` adds what PostgreSQL, Redis and OpenTelemetry need.
+ARG REQUIREMENTS=runtime
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-COPY requirements/runtime.txt requirements/build.txt requirements/
+COPY requirements/runtime.txt requirements/extras.txt requirements/build.txt requirements/
 # The environment that is shipped holds neither pip nor setuptools.
 RUN python -m venv --without-pip /opt/agent-server \
     && pip --python /opt/agent-server/bin/python install --no-compile --require-hashes \
-        -r requirements/runtime.txt \
+        -r "requirements/${REQUIREMENTS}.txt" \
     && pip install --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY streaming streaming

@@ -42,6 +42,8 @@ lock: ## Write the requirement files anew (needs uv).
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml --group dev --extra otel --extra postgres --extra redis \
 		-c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra otel --extra postgres --extra redis \
+		-c requirements/dev.txt -o requirements/extras.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml --extra litellm requirements/litellm.in \
 		--overrides requirements/litellm.overrides -o requirements/litellm.txt

@@ -254,6 +254,34 @@ def test_compose_for_bubblewrap_opens_what_it_needs_and_no_more() -> None:
     }
 
 
+def test_compose_for_the_gateway_follows_a_folder_and_keeps_keys_in_the_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = compose("deploy/compose.gateway.yaml")
+    (mount,) = service["volumes"]
+    folder, target, mode = mount.split(":")
+    assert (folder[:2], mode) == ("./", "ro")
+    settings = settings_from(service["environment"], tmp_path, monkeypatch)
+    assert str(settings.gateway_config).startswith(f"{target}/")
+    assert settings.database_url is not None
+    assert not settings.agent
+
+
+def test_the_image_may_hold_every_extra_in_the_versions_of_the_runtime() -> None:
+    (argument,) = [rest for word, rest in dockerfile() if word == "ARG"]
+    assert argument == "REQUIREMENTS=runtime"
+    runtime, extras = pins("runtime.txt"), pins("extras.txt")
+    assert runtime.items() <= extras.items()
+    assert extras.items() <= pins("dev.txt").items()
+    wanted = [PROJECT["optional-dependencies"][name] for name in ("otel", "postgres", "redis")]
+    assert {re.split(r"[\[>]", line)[0] for lines in wanted for line in lines} <= extras.keys()
+
+
+def pins(lock: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / lock).read_text()
+    return dict(re.findall(r"(?m)^([a-z0-9._-]+)==(\S+)", text))
+
+
 def test_the_example_of_an_environment_names_settings_and_holds_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
