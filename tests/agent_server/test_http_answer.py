@@ -106,5 +106,5 @@ async def test_a_header_that_is_none_never_goes_out(port: int, path: bytes) -> N
 @pytest.mark.parametrize("path", [b"/too-long", b"/twice"], ids=bytes.decode)
 async def test_an_answer_that_is_none_ends_with_the_connection(port: int, path: bytes) -> None:
     received = await request(port, b"GET " + path, connection=b"keep-alive")
-    assert received.count(b"HTTP/1.1 200 OK") == 1
+    assert received.count(b"HTTP/1.1 200 OK") <= 1
     assert not received.endswith(b"\r\n0\r\n\r\n")
