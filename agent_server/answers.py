@@ -13,6 +13,7 @@ time of the last write and arms itself again, so that no frame pays for a timer 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
@@ -21,11 +22,13 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Send
 
-from agent_server.error_responses import INTERNAL_ERROR, log_error
+from agent_server.error_responses import INTERNAL_ERROR, log_error, stopping
 from agent_server.log_config import get_logger
 from streaming.errors import AgentServerError
 
 WRITE_TIMEOUT_SECONDS: Final = 60.0
+# What a client that reads nothing may hold up a server that stops.
+LAST_WORD_SECONDS: Final = 1.0
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 log = get_logger()
@@ -34,7 +37,8 @@ log = get_logger()
 class Frames(Protocol):
     """An answer as bytes of its format.
 
-    `read()` gives the next whole frames and b"" at the end, or raises `AgentServerError`.
+    `read()` gives the next whole frames and b"" at the end, or raises `AgentServerError`. One that
+    knows has `is_over`: whether nothing follows what was read last.
     """
 
     async def read(self) -> bytes:
@@ -106,7 +110,18 @@ class StreamWriter:
         failure = None
         try:
             while data := await frames.read():
+                if getattr(frames, "is_over", False):
+                    # The last frames and the end of the answer are one write.
+                    self.bytes_written += len(data)
+                    await self.end(data)
+                    return None
                 await self.write(data)
+        except asyncio.CancelledError:
+            # The client has gone, and reads nothing of it; or the server stops, and it shall know.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD_SECONDS):
+                    await self.end(fail(stopping()))
+            raise
         except AgentServerError as exc:
             log_error(exc)
             failure = exc

@@ -144,12 +144,13 @@ def _charges(call: ModelCall) -> Sequence[Charge]:
     if call.charges:
         return call.charges
     route, answer = call.trail.route, call.answer
-    if route is None or answer is None:
+    has_failed = isinstance(call.failure, AgentServerError)
+    if route is None or (answer is None and has_failed):
         return ()
-    usage = answer.usage
+    usage = None if answer is None else answer.usage
     if usage is None:
         # The client left, the upstream broke off or does not count: the prompt was read, and some
-        # was said.
+        # was said, or would have been.
         prompt, said = prompt_tokens(call.raw), call.bytes_out // BYTES_PER_TOKEN
         usage = Usage(prompt, said, prompt + said)
     return ((route.provider, route.model, usage),)

@@ -101,6 +101,16 @@ def error_response(error: AgentServerError, scope: Scope | None = None) -> Respo
     )
 
 
+def stopping() -> errors.OverloadedError:
+    """The error of an answer that a stopping server cannot finish."""
+    return errors.OverloadedError(
+        "The server is stopping and could not finish this answer in time. Ask again: another one, "
+        "or its successor, will answer.",
+        code="server_stopping",
+        retry_after_seconds=5,
+    )
+
+
 def log_error(error: AgentServerError) -> None:
     """One line for an answer that is an error, or that ended in one."""
     log.warning(

@@ -4,6 +4,7 @@ What this module promises: every answer carries `X-Request-Id`; an `AgentServerE
 error answer; any other exception becomes a plain 500 and a logged traceback, never a shown one.
 """
 
+import asyncio
 import random
 import re
 import time
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error
+from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error, stopping
 from agent_server.log_config import bind_request, get_logger, log_request
 from agent_server.request_headers import headers_of
 from streaming.errors import AgentServerError
@@ -51,6 +52,13 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The grace time of a server that stops is over; nothing here waits any longer.
+            _uncancel()
+            error = stopping()
+            log_error(error)
+            if not status:
+                await error_response(error, scope)(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("Client gone before its request was whole")
         except Exception as exc:
@@ -73,6 +81,11 @@ class RequestContext:
                 **scope["state"].get("log_fields", {}),
             }
             log_request("Request answered" if status else "Request dropped", fields)
+
+
+def _uncancel() -> None:
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
 
 
 def _request_id(headers: Mapping[str, str]) -> str:
