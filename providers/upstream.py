@@ -16,6 +16,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -149,7 +150,7 @@ class UpstreamAnswer:
         return b"".join(parts)
 
     async def drain(self) -> None:
-        """Read the few bytes that may follow a known end, so that the connection can be kept.
+        """Read the few bytes that may follow a known end, so that the next call has the connection.
 
         Never raises, and waits `DRAIN_SECONDS` at most: the answer itself is complete.
         """
@@ -165,6 +166,13 @@ class UpstreamAnswer:
                 if not has_come:
                     return
             self._take(connection)
+
+    def leave(self) -> None:
+        """Do the same without a wait, where the next call can as well use another connection."""
+        connection, self._connection, self._first = self._connection, None, b""
+        if connection is not None:
+            limit = asyncio.get_running_loop().time() + DRAIN_SECONDS
+            _await_end(connection, self._pool, limit)
 
     def close(self) -> None:
         """End the upstream's request now; does nothing to an answer that was read to its end."""
@@ -236,6 +244,28 @@ class _PackedAnswer(UpstreamAnswer):
             self.close()
             raise failed(self._call, exc) from exc
         return data
+
+
+def _await_end(connection: Connection, pool: Pool, limit: float) -> None:
+    """Give a connection back as soon as its answer has come wholly; `limit` is the loop's time."""
+    while connection.error is None:
+        connection.take()
+        if connection.is_done:
+            pool.give_back(connection)
+            return
+        if not connection.has_news:
+            arrival = connection.arrival(limit)
+            arrival.add_done_callback(partial(_look_for_end, connection, pool, limit))
+            return
+
+
+def _look_for_end(
+    connection: Connection, pool: Pool, limit: float, arrival: "asyncio.Future[bool]"
+) -> None:
+    if not arrival.cancelled() and arrival.result():
+        _await_end(connection, pool, limit)
+    else:
+        connection.abort()
 
 
 class Upstream:

@@ -48,6 +48,14 @@ class RelayedAnswer:
         return SSE_CONTENT_TYPE if self.is_stream else JSON_CONTENT_TYPE
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing follows what was read last."""
+        told = self._told
+        return not self._ready and (
+            isinstance(told, JsonAnswer) or (told.is_ended and told.failure is None)
+        )
+
+    @property
     def usage(self) -> Usage | None:
         """What the answer used, in OpenAI's sense; None until it is known, at the end at last."""
         return self._told.usage
@@ -81,6 +89,8 @@ class RelayedAnswer:
         """
         if ready := self._ready:
             self._ready = b""
+            if self.is_over:
+                self._upstream.leave()
             return ready
         scanner = self._told
         if isinstance(scanner, JsonAnswer):
@@ -88,12 +98,14 @@ class RelayedAnswer:
         while scanner.failure is None and not scanner.is_ended:
             data = await self._upstream.read()
             if out := scanner.feed(data) if data else scanner.end():
+                if self.is_over:
+                    self._upstream.leave()
                 return out
         if scanner.failure is not None:
             self._upstream.close()
             self._upstream.conceal(scanner.failure)
             raise scanner.failure
-        await self._upstream.drain()
+        self._upstream.leave()
         return b""
 
     async def aclose(self) -> None:

@@ -356,6 +356,13 @@ async def test_draining_an_answer_without_an_end_gives_up(upstream: Upstream) ->
         await asyncio.wait_for(server.client_left.wait(), PATIENCE_SECONDS)
 
 
+async def test_an_answer_without_an_end_is_left_for_a_moment_alone(upstream: Upstream) -> None:
+    async with scripted(Scripted(pieces=(b"data: [DONE]\n\n",), ending="silence")) as server:
+        async with await upstream.request(call(server.url)) as answer:
+            answer.leave()
+        await asyncio.wait_for(server.client_left.wait(), PATIENCE_SECONDS)
+
+
 async def test_a_key_is_in_no_repr_error_or_log(upstream: Upstream) -> None:
     with capture_logs() as logs:
         async with scripted(Scripted(None, ending="cut")) as server:

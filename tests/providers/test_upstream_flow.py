@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from providers.http import Pool
 from providers.http import connection as http_connection
 from providers.upstream import RetryPolicy, Timeouts, Upstream, UpstreamCall
 from streaming.errors import UpstreamConnectionError, UpstreamTimeoutError
@@ -23,8 +24,8 @@ QUIET_TURNS = 300
 
 
 @asynccontextmanager
-async def client() -> AsyncIterator[Upstream]:
-    upstream = Upstream()
+async def client(pool: Pool | None = None) -> AsyncIterator[Upstream]:
+    upstream = Upstream(pool=pool)
     try:
         yield upstream
     finally:
@@ -45,6 +46,13 @@ async def stalled(progress: Callable[[], int]) -> int:
         last = progress()
         await asyncio.sleep(0)
     return last
+
+
+async def until_idle(pool: Pool) -> None:
+    """Until a connection was given back; a pool tells nobody of it."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not pool.idle_count:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def until(event: asyncio.Event) -> None:
@@ -275,9 +283,8 @@ async def test_what_has_come_is_read_without_a_wait() -> None:
             assert ended.value.value == expected
 
 
-@on_every_loop
-async def test_draining_takes_the_end_that_comes_later() -> None:
-    may_end = asyncio.Event()
+def ending_late(may_end: asyncio.Event) -> Callable[[RawConnection], Awaitable[None]]:
+    """A server whose answers end when they may."""
 
     async def serve(connection: RawConnection) -> None:
         while await connection.request():
@@ -287,13 +294,34 @@ async def test_draining_takes_the_end_that_comes_later() -> None:
             await until(may_end)
             await connection.send(b"0\r\n", b"\r\n")
 
-    async with raw_server(serve) as server, client() as upstream:
+    return serve
+
+
+@on_every_loop
+async def test_draining_takes_the_end_that_comes_later() -> None:
+    may_end = asyncio.Event()
+    async with raw_server(ending_late(may_end)) as server, client() as upstream:
         for _ in range(2):
             may_end.clear()
             answer = await upstream.request(call(server.url))
             asyncio.get_running_loop().call_soon(may_end.set)
             await answer.drain()
             answer.close()
+        assert server.connections == 1
+
+
+@on_every_loop
+async def test_an_answer_that_was_left_takes_the_end_that_comes_later() -> None:
+    pool, may_end = Pool(), asyncio.Event()
+    async with raw_server(ending_late(may_end)) as server, client(pool) as upstream:
+        for _ in range(2):
+            may_end.clear()
+            answer = await upstream.request(call(server.url))
+            answer.leave()
+            answer.close()
+            assert pool.idle_count == 0
+            may_end.set()
+            await until_idle(pool)
         assert server.connections == 1
 
 
