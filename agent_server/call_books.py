@@ -60,8 +60,7 @@ class CallBooks:
         outcome = _outcome(call)
         duration = time.perf_counter() - call.began
         trail = call.trail
-        route = trail.route
-        provider, model = (route.provider, route.model) if route else ("", call.model or "")
+        provider, model, attempts = _asked(call)
         first = trail.first_content_seconds
         row = UsageRow(
             key_id=call.caller.key.key_id if call.caller.key else "",
@@ -74,7 +73,7 @@ class CallBooks:
             cost_nano_usd=cost,
             duration_ms=round(duration * 1000),
             first_token_ms=None if first is None else round(first * 1000),
-            attempts=trail.attempts,
+            attempts=attempts,
             request_id=call.request_id,
         )
         if call.admission is None:
@@ -87,7 +86,7 @@ class CallBooks:
             model=model,
             provider=provider,
             outcome=outcome if call.failure is None else type(call.failure).__name__,
-            attempts=trail.attempts,
+            attempts=attempts,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
@@ -137,6 +136,17 @@ class CallBooks:
         costs = [self.accounts.cost(*charge) for charge in charges]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
+
+
+def _asked(call: ModelCall) -> tuple[str, str, int]:
+    """The provider and the model that answered or were asked last, and how often any was asked."""
+    route = call.trail.route
+    if route is not None:
+        return route.provider, route.model, call.trail.attempts
+    if call.charges:
+        provider, model, _ = call.charges[-1]
+        return provider, model, len(call.charges)
+    return "", call.model or "", 0
 
 
 def _charges(call: ModelCall) -> Sequence[Charge]:

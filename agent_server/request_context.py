@@ -55,12 +55,12 @@ class RequestContext:
         except asyncio.CancelledError:
             # The grace time of a server that stops is over; nothing here waits any longer.
             _uncancel()
-            error = stopping()
-            log_error(error)
+            cut = stopping()
+            log_error(cut)
             if not status:
-                await error_response(error, scope)(scope, receive, send_with_id)
+                await error_response(cut, scope)(scope, receive, send_with_id)
         except ClientDisconnect:
-            log.info("Client gone before its request was whole")
+            log.info("Client gone before it had its whole answer")
         except Exception as exc:
             error = _as_ours(exc)
             if status:

@@ -66,7 +66,10 @@ def _parse(url: str) -> URL:
     if backend in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-        Path(str(parsed.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(str(parsed.database))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite would let every user of the machine read it.
+        path.touch(mode=0o600)
         return parsed.set(drivername="sqlite+pysqlite")
     raise AccountsConfigError(_NO_URL)
 

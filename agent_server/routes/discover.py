@@ -33,7 +33,7 @@ async def discover(request: Request) -> Response:
             "features": {
                 "agent": settings.agent,
                 "workflow_mode": settings.workflow_mode,
-                "api_keys": bool(settings.api_keys),
+                "api_keys": services.accounts.is_keyed,
                 "stream_formats": list(FORMATS),
             },
             "api_version": API_VERSION,

@@ -373,3 +373,10 @@ def test_the_store_is_a_file_of_the_data_folder_where_nothing_else_is_said(tmp_p
     (tmp_path / "server.db").touch()
     assert store_url(None, tmp_path) == file
     assert store_url("postgresql://host/name", tmp_path) == "postgresql://host/name"
+
+
+def test_a_file_of_sqlite_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "server.db"
+    open_engine(f"sqlite:///{path}").dispose()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
