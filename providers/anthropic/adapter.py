@@ -15,6 +15,7 @@ import orjson
 import structlog
 from typing_extensions import override
 
+from providers.answer_events import answer_events
 from providers.anthropic.answer import AnswerReader, message_to_events
 from providers.anthropic.request import chat_to_messages
 from providers.base import ModelInfo, RelayingProvider
@@ -23,12 +24,11 @@ from providers.relay.answer import RelayedAnswer, proved_answer
 from providers.relay.json_answer import read_json_answer
 from providers.relay.messages_frames import MessagesFrames
 from providers.relay.request import RelayRequest, WireFormat
-from providers.upstream import RetryPolicy, Timeouts, Upstream, UpstreamAnswer
+from providers.upstream import RetryPolicy, Timeouts, Upstream
 from providers.upstream_service import UpstreamService
 from streaming.errors import UnsupportedFieldError, UpstreamProtocolError
 from streaming.events import Event, JsonObject
 from streaming.json_bytes import dump
-from streaming.sse import SSEDecoder
 
 API_VERSION = "2023-06-01"
 HEADERS = {"accept": "application/json", "anthropic-version": API_VERSION}
@@ -93,13 +93,9 @@ class AnthropicProvider(RelayingProvider):
             body=body,
             deadline=request.deadline,
         ) as answer:
-            head = await _head(answer)
-            # Not every server between names the content type of a stream; a message is an object.
-            if head.lstrip().startswith(b"{"):
-                for event in message_to_events(head + await answer.body(), self.name):
-                    yield event
-                return
-            async with contextlib.aclosing(self._streamed(head, answer)) as events:
+            read_body = partial(message_to_events, provider=self.name)
+            events = answer_events(answer, AnswerReader(self.name), read_body)
+            async with contextlib.aclosing(events):
                 async for event in events:
                     yield event
 
@@ -151,23 +147,6 @@ class AnthropicProvider(RelayingProvider):
     async def aclose(self) -> None:
         """Does nothing: the upstream client belongs to who made it."""
 
-    async def _streamed(self, head: bytes, answer: UpstreamAnswer) -> AsyncGenerator[Event, None]:
-        decoder = SSEDecoder()
-        reader = AnswerReader(self.name)
-        chunk = head
-        while chunk:
-            for frame in decoder.feed(chunk):
-                for event in reader.read(frame.data):
-                    yield event
-            if reader.is_finished:
-                await answer.drain()
-                return
-            chunk = await answer.read()
-        for frame in decoder.flush():
-            for event in reader.read(frame.data):
-                yield event
-        reader.close()
-
     def _page(self, body: bytes) -> JsonObject:
         try:
             page = orjson.loads(body)
@@ -185,14 +164,6 @@ class AnthropicProvider(RelayingProvider):
         for model in data if isinstance(data, list) else ():
             if isinstance(model, dict) and isinstance(model_id := model.get("id"), str):
                 yield ModelInfo(model_id, self.name, _unix_seconds(model.get("created_at")))
-
-
-async def _head(answer: UpstreamAnswer) -> bytes:
-    """The first bytes of an answer, so many that one is no white space, if it has one."""
-    head = await answer.read()
-    while head.isspace() and (more := await answer.read()):
-        head += more
-    return head
 
 
 def _unix_seconds(time: object) -> int:

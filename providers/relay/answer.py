@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from providers.answer_events import first_bytes
 from providers.relay.frames import FrameScanner
 from providers.relay.json_answer import JsonAnswer
 from providers.upstream import UpstreamAnswer
@@ -142,7 +143,7 @@ async def proved_answer(
         CallerError: the answer tells of a failure that blames the request.
     """
     try:
-        head = await _head(upstream)
+        head = await first_bytes(upstream)
         if head.startswith(b"{"):
             told = read_json(head if upstream.is_over else head + await upstream.body())
             if scanner is None or takes_either:
@@ -182,11 +183,3 @@ async def _proof(upstream: UpstreamAnswer, scanner: FrameScanner, head: bytes) -
     else:
         held.append(scanner.end())
     return b"".join(held)
-
-
-async def _head(upstream: UpstreamAnswer) -> bytes:
-    """The first bytes of a body, from its first byte that is no white space."""
-    while data := await upstream.read():
-        if head := data.lstrip():
-            return head
-    return b""

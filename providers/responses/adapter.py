@@ -5,19 +5,20 @@ another format is an error and never a success; closing the generator of `chat` 
 connection at once; the upstream stores nothing unless the caller asks for it.
 """
 
+import contextlib
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Final
 
 import structlog
 
+from providers.answer_events import answer_events
 from providers.chat_request import ChatRequest
 from providers.json_fields import to_bytes
 from providers.responses.answer import AnswerReader, response_to_events
 from providers.responses.request import chat_to_responses
-from providers.upstream import UpstreamAnswer
 from providers.upstream_service import UpstreamService
 from streaming.events import Event
-from streaming.sse import SSEDecoder
 
 _HEADERS: Final = {"accept": "application/json, text/event-stream"}
 
@@ -53,32 +54,8 @@ class ResponsesAdapter:
             body=to_bytes(translated.body),
             deadline=request.deadline,
         ) as answer:
-            head = await _head(answer)
-            # Not every server between names the content type of a stream; a response is an object.
-            if head.lstrip().startswith(b"{"):
-                for event in response_to_events(head + await answer.body(), provider):
+            read_body = partial(response_to_events, provider=provider)
+            events = answer_events(answer, AnswerReader(provider), read_body)
+            async with contextlib.aclosing(events):
+                async for event in events:
                     yield event
-                return
-            decoder = SSEDecoder()
-            reader = AnswerReader(provider)
-            chunk = head
-            while chunk:
-                for frame in decoder.feed(chunk):
-                    for event in reader.read(frame.data):
-                        yield event
-                if reader.is_finished:
-                    await answer.drain()
-                    return
-                chunk = await answer.read()
-            for frame in decoder.flush():
-                for event in reader.read(frame.data):
-                    yield event
-            reader.close()
-
-
-async def _head(answer: UpstreamAnswer) -> bytes:
-    """The first bytes of an answer, so many that one is no white space, if it has one."""
-    head = await answer.read()
-    while head.isspace() and (more := await answer.read()):
-        head += more
-    return head
