@@ -53,18 +53,19 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            await self._check(scope)
+            is_bounded = await self._check(scope)
         except AgentServerError as exc:
             log_error(exc)
             await error_response(exc, scope)(scope, receive, send)
             return
         self._inside += 1
         try:
-            await self._app(scope, self._limited(receive), send)
+            await self._app(scope, receive if is_bounded else self._limited(receive), send)
         finally:
             self._inside -= 1
 
-    async def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> bool:
+        """Whether the body has a length, which is as allowed: HTTP ends it there."""
         headers = headers_of(scope)
         if scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
@@ -75,9 +76,12 @@ class Guard:
             self._check_room()
         if scope["method"] == "POST":
             self._access.check_content_type(headers)
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body_bytes:
+        length = headers.get("content-length", "")
+        if not length.isdecimal():
+            return False
+        if int(length) > self._max_body_bytes:
             raise _too_large(self._max_body_bytes)
+        return True
 
     def _check_room(self) -> None:
         if self._inside >= self._max_concurrent:
