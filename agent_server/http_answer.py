@@ -30,6 +30,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connecti
 class AnswerCycle(RequestResponseCycle):
     """Writes an answer as the application sends it."""
 
+    loop: asyncio.AbstractEventLoop
     # Waits for the first bytes of the body, until the end of the turn.
     _head = b""
 
@@ -46,7 +47,7 @@ class AnswerCycle(RequestResponseCycle):
             self._write(message.get("body", b""), is_last=not message.get("more_body"))
         elif kind == "http.response.start":
             self._begin(message["status"], message.get("headers", ()))
-            asyncio.get_running_loop().call_soon(self._write_head)
+            self.loop.call_soon(self._write_head)
         else:
             raise RuntimeError(f"Expected 'http.response.start', but got '{kind}'.")
 

@@ -44,6 +44,8 @@ class HttpProtocol(HttpToolsProtocol):
     _is_whole = False
     _head_bytes = 0
     _fed_bytes = 0
+    # Since when no request was under way, in the loop's time; None while one is.
+    _idle_since: float | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,6 +55,8 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._received()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
         if self._on_gone is not None:
             self._on_gone()
@@ -88,6 +92,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         # Its task has not begun yet. uvicorn has no other place for a cycle of one's own.
         self.cycle.__class__ = AnswerCycle
+        self.cycle.loop = self.loop  # type: ignore[attr-defined]
         self._is_in_body = True
         # What is left of the body has the whole time again.
         self._received()
@@ -101,12 +106,44 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     @override
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._keep_for(self.timeout_keep_alive)
+
+    @override
+    def _unset_keepalive_if_required(self) -> None:
+        # The timer stays: when it fires, it looks how long the connection was idle.
+        self._idle_since = None
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._keep_for(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    @override
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser could not read."""
         if self._is_head_too_large():
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _too_large())
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, CallerError(msg, code="invalid_http"))
+
+    def _keep_for(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
 
     def _is_head_too_large(self) -> bool:
         return sum(len(name) + len(value) for name, value in self.headers or ()) > MAX_HEAD_BYTES

@@ -113,7 +113,7 @@ class UpstreamAnswer:
         if connection is None:
             return b""
         if not connection.has_news:
-            idle = asyncio.get_running_loop().time() + self._call.timeouts.idle_seconds
+            idle = connection.loop.time() + self._call.timeouts.idle_seconds
             deadline = self._deadline
             try:
                 has_come = await connection.arrival(min(idle, deadline))
@@ -171,7 +171,7 @@ class UpstreamAnswer:
         """Do the same without a wait, where the next call can as well use another connection."""
         connection, self._connection, self._first = self._connection, None, b""
         if connection is not None:
-            limit = asyncio.get_running_loop().time() + DRAIN_SECONDS
+            limit = connection.loop.time() + DRAIN_SECONDS
             _await_end(connection, self._pool, limit)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeAlias, TypeVar
 
 from agent_server.gateway.breakers import Admission, RouteHealth
+from agent_server.gateway.deadlines import Deadlines
 from agent_server.gateway.failure import Failure, counts_against, failure_of, timed_out
 from agent_server.gateway.routes import Route, RoutePlan
 from streaming.errors import (
@@ -78,7 +79,12 @@ class Trail:
 
 
 async def ask_once(
-    candidate: Candidate, plan: RoutePlan, attempt: Attempt[T], deadline: float, trail: Trail
+    candidate: Candidate,
+    plan: RoutePlan,
+    attempt: Attempt[T],
+    deadline: float,
+    trail: Trail,
+    deadlines: Deadlines,
 ) -> T:
     """The answer of a route that gives content in time; it keeps its place on the route.
 
@@ -90,11 +96,12 @@ async def ask_once(
     route, health, admission = candidate
     trail.attempts += 1
     trail.route = route
-    loop = asyncio.get_running_loop()
+    loop = deadlines.loop
     began = loop.time()
     limit = began + route.budgets.first_token_seconds
     expiry = _Expiry(asyncio.current_task(loop))
-    timer = loop.call_at(limit if limit < deadline else deadline, expiry.fire)
+    expire = expiry.fire
+    deadlines.keep(expire, limit if limit < deadline else deadline)
     is_open = False
     try:
         opened = await attempt(route, deadline)
@@ -107,7 +114,7 @@ async def ask_once(
         _note(exc, candidate, plan, trail, loop.time() - began)
         raise
     finally:
-        timer.cancel()
+        deadlines.drop(expire)
         if not is_open:
             health.forget(admission)
             health.release()

@@ -8,7 +8,7 @@ What this module promises:
 - a route that is broken or rests is not asked, but for its probes;
 - of two hedged attempts the loser is ended, and closed, before the winner is returned.
 
-A caller whose first attempt proves itself pays for one timer and no task.
+A caller whose first attempt proves itself pays for no task and no timer.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from agent_server.gateway.attempt import Attempt, Opened, T, Trail, ask_once
 from agent_server.gateway.breakers import Admission, RouteBook
+from agent_server.gateway.deadlines import Deadlines
 from agent_server.gateway.routes import Route, RoutePlan, ordered
 from agent_server.gateway.search import Search
 from streaming.errors import AgentServerError
@@ -40,6 +41,7 @@ class Failover:
         self.book = book or RouteBook()
         self._sleep = sleep
         self._draw = draw
+        self._deadlines = Deadlines()
 
     async def first(self, plan: RoutePlan, attempt: Attempt[T], trail: Trail) -> T:
         """The first answer that proves itself on a route of the plan.
@@ -50,7 +52,7 @@ class Failover:
             AgentServerError: the caller's own error as it is; else the most useful error of all
                 attempts, which names the first cause and what was tried.
         """
-        deadline = asyncio.get_running_loop().time() + plan.budgets.total_seconds
+        deadline = self._deadlines.loop.time() + plan.budgets.total_seconds
         search = None
         if plan.hedge_after_seconds is None:
             is_simple = plan.strategy == "priority"
@@ -60,7 +62,9 @@ class Failover:
             if admission is not Admission.REFUSED:
                 candidate = (route, health, admission)
                 try:
-                    opened = await ask_once(candidate, plan, attempt, deadline, trail)
+                    opened = await ask_once(
+                        candidate, plan, attempt, deadline, trail, self._deadlines
+                    )
                 except AgentServerError as exc:
                     search = self._search(plan, attempt, deadline, trail)
                     search.begin_after(exc, candidate)
@@ -81,6 +85,7 @@ class Failover:
             deadline,
             trail,
             book=self.book,
+            deadlines=self._deadlines,
             sleep=self._sleep,
             draw=self._draw,
         )

@@ -6,6 +6,7 @@ from typing import Any, Final, Generic
 
 from agent_server.gateway.attempt import Attempt, Candidate, T, Trail, ask_once
 from agent_server.gateway.breakers import Admission, RouteBook, RouteHealth
+from agent_server.gateway.deadlines import Deadlines
 from agent_server.gateway.failure import (
     Verdict,
     cause_of,
@@ -34,6 +35,7 @@ class Search(Generic[T]):
         trail: Trail,
         *,
         book: RouteBook,
+        deadlines: Deadlines,
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
@@ -42,6 +44,7 @@ class Search(Generic[T]):
         self._deadline = deadline
         self._trail = trail
         self._book = book
+        self._deadlines = deadlines
         self._sleep = sleep
         self._draw = draw
         self._loop = asyncio.get_running_loop()
@@ -114,7 +117,14 @@ class Search(Generic[T]):
         return None if again is None else await self._on_route(again, repeat=1)
 
     def _once(self, candidate: Candidate) -> Coroutine[Any, Any, T]:
-        return ask_once(candidate, self._plan, self._attempt, self._deadline, self._trail)
+        return ask_once(
+            candidate,
+            self._plan,
+            self._attempt,
+            self._deadline,
+            self._trail,
+            self._deadlines,
+        )
 
     async def _hedged(self, candidate: Candidate) -> T | None:
         """The first answer of two routes, the second asked once the first has taken too long."""

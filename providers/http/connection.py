@@ -56,7 +56,7 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection to `origin`.
+    """A connection to `origin`, on the `loop` that it was made on.
 
     Of the answer at hand: `status` is 0 before its head, `is_done` says that all of it has come,
     `error` why the rest will not, `has_bytes` whether any byte came; `content_coding` is the value
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self.error: HttpError | None = None
         self.idle_since = 0.0
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", None)
         # Called by the parser for each header and piece without a Python frame between.
         self._raw_headers: dict[bytes, bytes] = {}
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         if deadline < self._timer_at:
             self._arm(deadline)
         self._deadline = deadline
-        self._waiter = self._loop.create_future()
+        self._waiter = self.loop.create_future()
         return self._waiter
 
     def take(self) -> bytes:
@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
     def rest(self) -> None:
         """Say that the answer was taken; bytes that come from now on end the connection."""
         self._is_busy = False
-        self.idle_since = self._loop.time()
+        self.idle_since = self.loop.time()
 
     def abort(self) -> None:
         """End the connection now. An answer not yet whole ends by an error, never quietly."""
@@ -277,7 +277,7 @@ class Connection(asyncio.Protocol):
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._look_at_deadline)
+        self._timer = self.loop.call_at(deadline, self._look_at_deadline)
         self._timer_at = deadline
 
     def _look_at_deadline(self) -> None:
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        if self._deadline > self._loop.time():
+        if self._deadline > self.loop.time():
             self._arm(self._deadline)
             return
         self._waiter = None

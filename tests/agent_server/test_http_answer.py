@@ -108,3 +108,27 @@ async def test_an_answer_that_is_none_ends_with_the_connection(port: int, path: 
     received = await request(port, b"GET " + path, connection=b"keep-alive")
     assert received.count(b"HTTP/1.1 200 OK") <= 1
     assert not received.endswith(b"\r\n0\r\n\r\n")
+
+
+@pytest.fixture
+async def impatient_port() -> AsyncIterator[int]:
+    """A server that keeps a connection for a fifth of a second after an answer."""
+    config = uvicorn.Config(app, http=HttpProtocol, log_config=None)
+    config.timeout_keep_alive = 0.2  # type: ignore[assignment]
+    server = uvicorn.Server(config)
+    listener = bind("127.0.0.1", 0)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    await running
+
+
+async def test_a_connection_is_closed_that_was_idle_for_its_time(impatient_port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient_port)
+    for _ in range(2):
+        writer.write(b"GET /length HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\na")).startswith(b"HTTP/1.1 200 OK")
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
