@@ -211,12 +211,14 @@ class Accounts:
         assumed = 0 if max_output_tokens is not None else ASSUMED_ANSWER_TOKENS
         cost = soft_cost = 0
         if key.has_budget:
-            prices = [self.prices.require(provider, model) for provider, model in targets]
             least = Usage(prompt, bound)
-            cost = max([price.cost(least) for price in prices], default=0)
-            if assumed:
-                most = Usage(prompt, bound + assumed)
-                soft_cost = max([price.cost(most) for price in prices], default=0) - cost
+            most = Usage(prompt, bound + assumed) if assumed else least
+            dearest = 0
+            for provider, model in targets:
+                price = self.prices.require(provider, model)
+                cost = max(cost, price.cost(least))
+                dearest = max(dearest, price.cost(most) if assumed else cost)
+            soft_cost = dearest - cost
         return Ask(prompt + bound, cost, assumed, soft_cost)
 
     async def _read_spend(self, key_id: str, day: Period, month: Period) -> tuple[int, int] | None:

@@ -31,7 +31,12 @@ from agent_server.accounts.meters import (
     day_of,
     month_of,
 )
-from agent_server.accounts.rate_headers import RawHeaders, duration_text, rate_headers
+from agent_server.accounts.rate_headers import (
+    HEADER_NAMES,
+    RawHeaders,
+    duration_text,
+    rate_headers,
+)
 from streaming.errors import RateLimitError
 
 Kind = Literal["requests", "tokens", "parallel", "day", "month"]
@@ -80,7 +85,17 @@ class Row(NamedTuple):
 class Account:
     """The meters of one key."""
 
-    __slots__ = ("filling", "key", "last_used", "load_at", "loading", "meters", "rows", "running")
+    __slots__ = (
+        "_told",
+        "filling",
+        "key",
+        "last_used",
+        "load_at",
+        "loading",
+        "meters",
+        "rows",
+        "running",
+    )
 
     def __init__(self, key: ApiKey, meters: Mapping[Kind, Meter], *, load_at: float) -> None:
         self.meters = meters
@@ -99,6 +114,11 @@ class Account:
         self.rows = [
             Row(kind, limit, self.meters[kind]) for kind, limit in limits if limit is not None
         ]
+        self._told = [
+            (HEADER_NAMES[row.kind], row.limit, row.meter)
+            for row in self.rows
+            if row.kind in HEADER_NAMES
+        ]
 
     def short_of(self, ask: Ask, now: float) -> Row | None:
         """The limit that has no room for the call, if there is one."""
@@ -109,16 +129,17 @@ class Account:
 
     def take(self, ask: Ask, now: float) -> "list[_Taken] | None":
         """Reserve all that the call may use; None, and nothing, where a limit has no room."""
-        tokens, cost, soft_tokens, soft_cost = ask
-        hard = {"requests": 1, "tokens": tokens, "parallel": 1, "day": cost, "month": cost}
-        soft = {"tokens": soft_tokens, "day": soft_cost, "month": soft_cost}
         amounts = []
         for kind, limit, meter in self.rows:
-            amount = hard[kind]
+            amount = wanted = 1
+            if kind in _BUDGETS:
+                amount, wanted = ask.cost, ask.cost + ask.soft_cost
+            elif kind == "tokens":
+                amount, wanted = ask.tokens, ask.tokens + ask.soft_tokens
             room = meter.room(limit, now)
             if room < amount:
                 return None
-            amounts.append(min(amount + soft.get(kind, 0), room))
+            amounts.append(wanted if wanted < room else room)
         self.running += 1
         self.last_used = now
         return [
@@ -129,10 +150,9 @@ class Account:
     def headers(self, now: float) -> RawHeaders:
         """What is left of the limits per minute, as headers."""
         found: list[tuple[bytes, bytes]] = []
-        for kind, limit, meter in self.rows:
-            if kind == "requests" or kind == "tokens":
-                left = meter.remaining(limit, now)
-                found += rate_headers(kind, limit, left, meter.reset_seconds(now))
+        for names, limit, meter in self._told:
+            left = meter.remaining(limit, now)
+            found += rate_headers(names, limit, left, meter.reset_seconds(now))
         return found
 
 

@@ -5,11 +5,12 @@ Source: OpenAI API, "Rate limits", section "Rate limits in headers", 2026-10.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
-_NAMES: Final[Mapping[str, tuple[bytes, bytes, bytes]]] = {
+# Of a limit, what is left of it, and when it is whole again; by its kind.
+HEADER_NAMES: Final[Mapping[str, tuple[bytes, bytes, bytes]]] = {
     kind: (
         b"x-ratelimit-limit-%b" % kind.encode(),
         b"x-ratelimit-remaining-%b" % kind.encode(),
@@ -20,10 +21,10 @@ _NAMES: Final[Mapping[str, tuple[bytes, bytes, bytes]]] = {
 
 
 def rate_headers(
-    kind: Literal["requests", "tokens"], limit: int, remaining: int, reset_seconds: float
+    names: tuple[bytes, bytes, bytes], limit: int, remaining: int, reset_seconds: float
 ) -> RawHeaders:
     """One limit: what it is, what is left of it, and in how many seconds it is whole again."""
-    of_limit, of_rest, of_reset = _NAMES[kind]
+    of_limit, of_rest, of_reset = names
     return (
         (of_limit, b"%d" % limit),
         (of_rest, b"%d" % max(0, remaining)),

@@ -1,12 +1,13 @@
 """Usage and spend in the store: functions of a connection, each the statements of one call."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, String, bindparam, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agent_server.accounts.meters import Period, day_of, month_of
+from agent_server.accounts.meters import DAY_SECONDS, Period, day_of, month_of
 from agent_server.accounts.tables import api_keys, spend, usage
 from agent_server.accounts.usage import UsageRow
 
@@ -16,6 +17,7 @@ LONGEST = {
     for column in usage.columns
     if isinstance(column.type, String)
 }
+_DAY_NANOSECONDS = DAY_SECONDS * 1_000_000_000
 SUMS = ("requests", "prompt_tokens", "completion_tokens", "cost_nano_usd")
 
 
@@ -31,7 +33,7 @@ def write_rows(connection: Connection, rows: Sequence[UsageRow]) -> None:
     named = [_columns(row) for row in rows]
     order = statement.positiontup
     # A driver without names for values takes them in the statement's order.
-    given: Any = named if order is None else [tuple(row[name] for name in order) for row in named]
+    given: Any = named if order is None else list(map(itemgetter(*order), named))
     connection.exec_driver_sql(str(statement), given)
     for values in _spent_by(rows):
         connection.execute(_add_spend(connection), values)
@@ -95,14 +97,23 @@ def _columns(row: UsageRow) -> dict[str, object]:
 
 
 def _spent_by(rows: Sequence[UsageRow]) -> list[dict[str, object]]:
-    sums: dict[tuple[str, str], list[int]] = {}
+    days: dict[tuple[int, str], list[int]] = {}
     for row in rows:
-        for period in (day_of(row.time), month_of(row.time)):
-            found = sums.setdefault((period.name, row.key_id), [0, 0, 0, 0])
-            found[0] += 1
-            found[1] += row.usage.prompt_tokens
-            found[2] += row.usage.completion_tokens
-            found[3] += row.cost_nano_usd or 0
+        day = row.row_id // _DAY_NANOSECONDS, row.key_id
+        found = days.get(day)
+        if found is None:
+            found = days[day] = [0] * len(SUMS)
+        used = row.usage
+        found[0] += 1
+        found[1] += used.prompt_tokens
+        found[2] += used.completion_tokens
+        found[3] += row.cost_nano_usd or 0
+    sums: dict[tuple[str, str], list[int]] = {}
+    for (day_number, key_id), of_day in days.items():
+        moment = float(day_number * DAY_SECONDS)
+        for period in (day_of(moment), month_of(moment)):
+            before = sums.get((period.name, key_id), [0] * len(SUMS))
+            sums[period.name, key_id] = [a + b for a, b in zip(before, of_day, strict=True)]
     # In one order always, so that two servers that write the same keys never lock each other out.
     return [
         {"period": period, "key_id": key_id, **dict(zip(SUMS, sums[period, key_id], strict=True))}

@@ -4,6 +4,7 @@ Source: OpenAI API reference, "Create chat completion", 2026-10. Pure: no IO.
 """
 
 import re
+from functools import lru_cache
 
 from providers.chat_request import (
     ChatRequest,
@@ -19,6 +20,7 @@ from providers.openai.quirks import OPENAI, Quirks
 from streaming.errors import UnsupportedFieldError
 from streaming.events import JsonObject, JsonValue
 
+MOST_MODELS = 512
 # OpenAI's reasoning and newer models refuse `max_tokens`; what imitates OpenAI knows it alone.
 _TAKES_COMPLETION_TOKENS = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))")
 # Blocks that only Anthropic's own format can take back.
@@ -157,6 +159,7 @@ def _tool_choice_to_json(choice: ToolChoice) -> JsonValue:
     return choice.mode
 
 
+@lru_cache(MOST_MODELS)
 def takes_completion_tokens(model: str) -> bool:
     """Whether a model refuses `max_tokens` and takes `max_completion_tokens` in its place."""
     return _TAKES_COMPLETION_TOKENS.match(model) is not None

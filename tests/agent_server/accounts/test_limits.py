@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent_server.accounts.keys import NANO_PER_USD, ApiKey, api_key_from_fields
 from agent_server.accounts.limits import Admission, Ask, Limits
 from agent_server.accounts.meters import Period, Window, day_of, month_of
-from agent_server.accounts.rate_headers import duration_text, rate_headers
+from agent_server.accounts.rate_headers import HEADER_NAMES, duration_text, rate_headers
 from streaming.errors import RateLimitError
 from tests.agent_server.accounts.clocks import Clock
 
@@ -271,5 +271,5 @@ def test_a_duration_is_written_as_openai_writes_it(seconds: float, text: str) ->
 
 
 def test_headers_never_show_less_than_nothing() -> None:
-    headers = dict(rate_headers("tokens", 5, -3, 1.0))
+    headers = dict(rate_headers(HEADER_NAMES["tokens"], 5, -3, 1.0))
     assert headers[b"x-ratelimit-remaining-tokens"] == b"0"
