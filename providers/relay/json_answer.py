@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
+from typing import ClassVar
 
 import orjson
 
@@ -23,6 +24,10 @@ _USAGE_TAIL_BYTES = 4096
 @dataclass(slots=True)
 class JsonAnswer:
     """A whole answer: the bytes that go out, and what they tell."""
+
+    # As of a stream that has come to its end.
+    is_ended: ClassVar[bool] = True
+    failure: ClassVar[AgentServerError | None] = None
 
     body: bytes
     usage: Usage | None = None
