@@ -70,7 +70,6 @@ class StreamWriter:
         self._write_timeout_seconds = write_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
         self._pinging: asyncio.Task[None] | None = None
         self._last_write = 0.0
         self._is_writing = False
@@ -79,20 +78,17 @@ class StreamWriter:
 
     def hold(self, grace_seconds: float) -> None:
         """Begin by itself after the grace time, if nothing has come by then."""
-        self._timer = self._loop.call_later(grace_seconds, self._look)
-        self._timer_at = time.monotonic() + grace_seconds
+        self._timer = self._loop.call_later(grace_seconds, self._begin_early)
 
     async def begin(self, headers: RawHeaders = ()) -> None:
         """Write the head, with further headers; does nothing if it has gone out."""
         if self.is_begun:
             return
         self.is_begun = True
-        self._last_write = now = time.monotonic()
-        # The timer of the grace time does for the first silence too, unless it comes too late.
-        if self._timer is None or self._timer_at > now + self._keep_alive_seconds:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(self._keep_alive_seconds, self._look)
+        self._last_write = time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._keep_alive_seconds, self._look)
         head = [*self._headers, *headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
@@ -119,12 +115,7 @@ class StreamWriter:
                     self.bytes_written += len(data)
                     await self.end(data)
                     return None
-                # As `write` does, without a coroutine of its own for every piece.
-                self.bytes_written += len(data)
-                self._last_write = time.monotonic()
-                self._is_writing = True
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
-                self._is_writing = False
+                await self.write(data)
         except asyncio.CancelledError:
             # The client has gone, and reads nothing of it; or the server stops, and it shall know.
             with contextlib.suppress(TimeoutError):
@@ -154,15 +145,15 @@ class StreamWriter:
         if self._pinging is not None:
             self._pinging.cancel()
 
+    def _begin_early(self) -> None:
+        self._timer = None
+        self._pinging = self._loop.create_task(self._begin_and_ping())
+
     async def _begin_and_ping(self) -> None:
         await self.begin()
         await self._ping()
 
     def _look(self) -> None:
-        if not self.is_begun:
-            self._timer = None
-            self._pinging = self._loop.create_task(self._begin_and_ping())
-            return
         silent = time.monotonic() - self._last_write
         wait = self._keep_alive_seconds
         if silent < wait:

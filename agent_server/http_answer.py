@@ -33,8 +33,6 @@ class AnswerCycle(RequestResponseCycle):
     loop: asyncio.AbstractEventLoop
     # Waits for the first bytes of the body, until the end of the turn.
     _head = b""
-    # Whether the body of a begun answer goes out in chunks.
-    _is_in_chunks = False
 
     @override
     async def send(self, message: Any) -> None:
@@ -43,12 +41,7 @@ class AnswerCycle(RequestResponseCycle):
         if self.disconnected:
             return
         kind = message["type"]
-        if self._is_in_chunks and message.get("more_body") and not self._head:
-            # What a stream is made of, but for its begin and its end.
-            body = message["body"]
-            if body:
-                self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-        elif self.response_started:
+        if self.response_started:
             if kind != "http.response.body" or self.response_complete:
                 raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
             self._write(message.get("body", b""), is_last=not message.get("more_body"))
@@ -88,7 +81,6 @@ class AnswerCycle(RequestResponseCycle):
         if self.expected_content_length:
             raise RuntimeError("Response content shorter than Content-Length")
         self.response_complete = True
-        self._is_in_chunks = False
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
@@ -120,7 +112,6 @@ class AnswerCycle(RequestResponseCycle):
         if head.translate(None, _TEXT) != b"\r\n" * (count + 1):
             raise RuntimeError("Invalid HTTP header value.")
         self._head = head + b"\r\n"
-        self._is_in_chunks = bool(self.chunked_encoding) and self.scope["method"] != "HEAD"
 
     def _take_framing(self, name: bytes, value: bytes) -> bool:
         """Take note of a header that frames the body; gives whether it ends the connection."""

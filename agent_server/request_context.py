@@ -8,7 +8,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,13 +43,12 @@ class RequestContext:
         began = time.perf_counter()
         status = 0
 
-        # No coroutine of its own: it is called for every piece of every stream.
-        def send_with_id(message: Message) -> Awaitable[None]:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], id_header]
-            return send(message)
+            await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)

@@ -22,17 +22,13 @@ SSE_CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 
 class RelayedAnswer:
-    """Read it to its end, or close it; it is an asynchronous context manager that closes it.
+    """Read it to its end, or close it; it is an asynchronous context manager that closes it."""
 
-    `is_over` says whether nothing follows what was read last.
-    """
-
-    __slots__ = ("_ready", "_told", "_upstream", "is_over")
+    __slots__ = ("_ready", "_told", "_upstream")
 
     def __init__(
         self, upstream: UpstreamAnswer, told: "FrameScanner | JsonAnswer", ready: bytes
     ) -> None:
-        self.is_over = False
         self._upstream = upstream
         self._told = told
         self._ready = ready
@@ -51,6 +47,14 @@ class RelayedAnswer:
     def content_type(self) -> str:
         """The content type of what goes out."""
         return SSE_CONTENT_TYPE if self.is_stream else JSON_CONTENT_TYPE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing follows what was read last."""
+        told = self._told
+        return not self._ready and (
+            isinstance(told, JsonAnswer) or (told.is_ended and told.failure is None)
+        )
 
     @property
     def usage(self) -> Usage | None:
@@ -86,7 +90,8 @@ class RelayedAnswer:
         """
         if ready := self._ready:
             self._ready = b""
-            self._look_for_end()
+            if self.is_over:
+                self._upstream.leave()
             return ready
         scanner = self._told
         if isinstance(scanner, JsonAnswer):
@@ -94,8 +99,8 @@ class RelayedAnswer:
         while scanner.failure is None and not scanner.is_ended:
             data = await self._upstream.read()
             if out := scanner.feed(data) if data else scanner.end():
-                if self._told.is_ended:
-                    self._look_for_end()
+                if self.is_over:
+                    self._upstream.leave()
                 return out
         if scanner.failure is not None:
             self._upstream.close()
@@ -107,11 +112,6 @@ class RelayedAnswer:
     async def aclose(self) -> None:
         """End the upstream's request now; does nothing to an answer that was read to its end."""
         self._upstream.close()
-
-    def _look_for_end(self) -> None:
-        if self._told.is_ended and self._told.failure is None:
-            self.is_over = True
-            self._upstream.leave()
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
-from typing import ClassVar
 
 import orjson
 
@@ -24,10 +23,6 @@ _USAGE_TAIL_BYTES = 4096
 @dataclass(slots=True)
 class JsonAnswer:
     """A whole answer: the bytes that go out, and what they tell."""
-
-    # As of a stream that has come to its end.
-    is_ended: ClassVar[bool] = True
-    failure: ClassVar[AgentServerError | None] = None
 
     body: bytes
     usage: Usage | None = None
