@@ -41,8 +41,9 @@ bench: $(VENV)/.setup-dev ## Measure the gateway beside a bare relay (needs the 
 lock: ## Write the requirement files anew (needs uv).
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml --group dev --extra otel --extra postgres --extra redis \
+		--extra temporal-local \
 		-c requirements/runtime.txt -o requirements/dev.txt
-	$(COMPILE) pyproject.toml --extra otel --extra postgres --extra redis \
+	$(COMPILE) pyproject.toml --extra otel --extra postgres --extra redis --extra temporal \
 		-c requirements/dev.txt -o requirements/extras.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml --extra litellm requirements/litellm.in \

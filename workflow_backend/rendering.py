@@ -6,8 +6,9 @@ of thousands of steps costs no more for each.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from workflow_backend.definition.actions import HttpRequest
 from workflow_backend.definition.expressions import (
     OPEN,
     ExpressionError,
@@ -19,33 +20,10 @@ from workflow_backend.definition.expressions import (
     secret_name,
 )
 from workflow_backend.definition.graph import StepGraph
-from workflow_backend.definition.model import HttpRequest, Step, Workflow
-from workflow_backend.engines.base import StepStatus
+from workflow_backend.definition.model import Step, Workflow
+from workflow_backend.step_state import StepState
 
 _ESCAPED = "${{ inputs.text }}"
-
-
-@dataclass(slots=True)
-class StepState:
-    """What is known of a step once it is settled."""
-
-    status: StepStatus = "pending"
-    outputs: Mapping[str, object] = field(default_factory=lambda: {"stdout": ""})
-    error: str | None = None
-    exit_code: int | None = None
-    attempts: int = 0
-    has_failed_before: bool = False
-    reason: str = ""
-
-    def as_context(self) -> dict[str, object]:
-        """The step as expressions see it."""
-        return {
-            "status": self.status,
-            "outputs": self.outputs,
-            "error": self.error or "",
-            "exit_code": self.exit_code,
-            "attempts": self.attempts,
-        }
 
 
 @dataclass(frozen=True, slots=True)

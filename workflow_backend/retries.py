@@ -1,7 +1,7 @@
 """When a failed attempt is repeated, and after which delay. Pure."""
 
+from workflow_backend.definition.control import RetryPolicy
 from workflow_backend.definition.durations import parse_duration
-from workflow_backend.definition.model import RetryPolicy
 from workflow_backend.engines.base import AttemptResult, AttemptSpec
 
 _NEVER_REPEATED = frozenset({"success", "cancelled", "worker_lost"})

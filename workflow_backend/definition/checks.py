@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from urllib.parse import urlsplit
 
+from workflow_backend.definition.actions import HttpRequest
 from workflow_backend.definition.durations import DurationError, parse_duration
 from workflow_backend.definition.expressions import OPEN, ExpressionError, expressions_in
 from workflow_backend.definition.graph import StepGraph
-from workflow_backend.definition.model import HttpRequest, Step, Workflow
+from workflow_backend.definition.model import Step, Workflow
 from workflow_backend.definition.patterns import (
     HEADER_NAME,
     RESERVED_ENV,

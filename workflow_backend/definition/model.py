@@ -4,100 +4,38 @@ The descriptions and examples of the fields are published: the JSON Schema and t
 `docs/workflow-reference.md` are made of them.
 """
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-JsonScalar: TypeAlias = bool | int | float | str | None
-InputType = Literal["string", "integer", "number", "boolean", "array", "object"]
-ActionKind = Literal["run", "python", "http", "needs_command"]
+from workflow_backend.definition.actions import (
+    AgentTask,
+    Approval,
+    Container,
+    HttpRequest,
+    Wait,
+    WorkflowCall,
+)
+from workflow_backend.definition.control import (
+    Concurrency,
+    Notification,
+    Repeat,
+    RetryPolicy,
+    Schedule,
+)
+from workflow_backend.definition.input_spec import InputSpec, Strict
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
-
-
-class InputSpec(_Strict):
-    """One typed input of the workflow: a small part of JSON Schema."""
-
-    type: InputType = Field(default="string", description="JSON type of the value.")
-    description: str = Field(default="", description="What the input is for.")
-    default: JsonScalar | list[object] | dict[str, object] = Field(
-        default=None,
-        description="Value if the run gives none; without it the input is null.",
-        examples=["/var/log"],
-    )
-    required: bool = Field(default=False, description="Whether the run must give a value.")
-    enum: list[JsonScalar] | None = Field(
-        default=None, description="The only values allowed.", examples=[["dev", "prod"]]
-    )
-    minimum: float | None = Field(default=None, description="Least value of a number.")
-    maximum: float | None = Field(default=None, description="Greatest value of a number.")
-    pattern: str | None = Field(
-        default=None,
-        description="Regular expression (RE2 syntax) that must match somewhere in a string.",
-        examples=["^[a-z0-9-]+$"],
-    )
+ActionKind = Literal[
+    "run", "python", "http", "approval", "wait", "agent", "workflow", "container", "needs_command"
+]
+ACTIONS: tuple[ActionKind, ...] = (
+    "run", "python", "http", "approval", "wait", "agent", "workflow", "container", "needs_command",
+)  # fmt: skip
 
 
-class RetryPolicy(_Strict):
-    """When and how often a failed attempt is repeated.
-
-    `limit` counts repeats, so `limit: 2` is at most three attempts. Delays are
-    `interval * backoff ** (n - 1)`, at most `max_interval`.
-    """
-
-    limit: int = Field(ge=0, le=100, description="Most repeats: 2 means up to 3 attempts.")
-    interval: str = Field(default="1s", description="Delay before the first repeat.")
-    backoff: float = Field(
-        default=2.0, ge=1.0, le=10.0, description="Factor by which each delay grows."
-    )
-    max_interval: str = Field(default="5m", description="Longest delay.")
-    on_exit_codes: list[int] | None = Field(
-        default=None,
-        description="Repeat only after these exit codes; without it after any failure.",
-        examples=[[75, 111]],
-    )
-    on_worker_lost: bool = Field(
-        default=True,
-        description="Whether an attempt that a crash interrupted runs again.",
-    )
-
-
-class HttpRequest(_Strict):
-    """The request of an `http` step. `body` is text; `json` is written as JSON."""
-
-    url: str = Field(
-        description="Absolute http or https URL; may hold `${{ }}`.",
-        examples=["https://example.com/health"],
-    )
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = Field(
-        default="GET", description="HTTP method."
-    )
-    headers: dict[str, str] = Field(
-        default_factory=dict,
-        description="Request headers; values may hold `${{ }}` and secrets.",
-        examples=[{"Authorization": "Bearer ${{ secrets.API_TOKEN }}"}],
-    )
-    body: str | None = Field(
-        default=None, description="Body as text; may hold `${{ }}` and secrets."
-    )
-    json_body: object = Field(
-        default=None,
-        alias="json",
-        description="Body as a JSON value; its strings may hold `${{ }}` and secrets.",
-        examples=[{"text": "${{ steps.report.outputs.stdout }}"}],
-    )
-    expect_status: list[int] | None = Field(
-        default=None,
-        description="Statuses that count as success; without it 200 to 399.",
-        examples=[[200, 204]],
-    )
-    follow_redirects: bool = Field(default=False, description="Whether redirects are followed.")
-
-
-class Step(_Strict):
-    """One node of the workflow; exactly one of `run`, `python`, `http`, `needs_command`.
+class Step(Strict):
+    """One node of the workflow, with exactly one action, such as `run`, `http` or `approval`.
 
     `needs_command` says in words what nobody has turned into a command yet: such a workflow can be
     shown and planned, never run.
@@ -121,6 +59,15 @@ class Step(_Strict):
         examples=["import platform\nprint(platform.platform())"],
     )
     http: HttpRequest | None = Field(default=None, description="HTTP request.")
+    approval: Approval | None = Field(default=None, description="A person's decision.")
+    wait: Wait | None = Field(default=None, description="A timer, a signal or a webhook.")
+    agent: AgentTask | None = Field(default=None, description="A task for a model.")
+    workflow: WorkflowCall | None = Field(
+        default=None, description="A run of a workflow of this document."
+    )
+    container: Container | None = Field(
+        default=None, description="A container; known, but not run yet: the plan refuses it."
+    )
     needs_command: str | None = Field(
         default=None,
         description="In words, what should be done here; a workflow with it is never run.",
@@ -151,6 +98,31 @@ class Step(_Strict):
         default=None, description="Longest time of one attempt.", examples=["30s"]
     )
     retry: RetryPolicy | None = Field(default=None, description="Repeats after a failure.")
+    foreach: list[object] | str | None = Field(
+        default=None,
+        description="The step once for each item of a list, or of a whole `${{ }}` that gives one;"
+        " expressions see `item` and `index`. 1,000 items at most.",
+        examples=["${{ inputs.hosts }}", ["a", "b"]],
+    )
+    matrix: dict[str, list[object] | str] | None = Field(
+        default=None,
+        description="The step once for each combination; expressions see `item.NAME`.",
+        examples=[{"os": ["linux", "macos"], "python": ["3.11", "3.14"]}],
+    )
+    max_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Most items of `foreach` or `matrix` at the same time.",
+    )
+    repeat: Repeat | None = Field(
+        default=None, description="Do the step again until a condition holds."
+    )
+    artefacts: list[str] = Field(
+        default_factory=list,
+        description="Files below the run's folder to keep once the step has ended; globs.",
+        examples=[["report.html", "logs/*.txt"]],
+    )
     continue_on_error: bool = Field(
         default=False, description="Whether the run goes on as if a failed step had succeeded."
     )
@@ -165,26 +137,18 @@ class Step(_Strict):
 
     @property
     def kind(self) -> ActionKind:
-        """Which of the four actions the step has."""
-        if self.run is not None:
-            return "run"
-        if self.python is not None:
-            return "python"
-        if self.http is not None:
-            return "http"
-        return "needs_command"
+        """Which of the actions the step has."""
+        return next((name for name in ACTIONS if getattr(self, name) is not None), "needs_command")
+
+    @property
+    def is_fanned_out(self) -> bool:
+        """Whether the step is done once for each of several items."""
+        return self.foreach is not None or self.matrix is not None
 
 
-class Workflow(_Strict):
-    """A whole workflow. `outputs` are expressions over the steps, computed when the run ends."""
+class WorkflowBody(Strict):
+    """What a workflow and the workflows inside its document have in common."""
 
-    version: Literal[1] = Field(default=1, description="Version of this format.")
-    name: str = Field(
-        description="Name of the workflow: letters, digits, spaces, `.`, `_`, `-`; 100 at most.",
-        examples=["system-health"],
-    )
-    description: str = Field(default="", description="What the workflow is for.")
-    runner: str = Field(default="local", description="Where it runs.")
     inputs: dict[str, InputSpec] = Field(
         default_factory=dict,
         description="Typed inputs by name; read as `${{ inputs.NAME }}`.",
@@ -207,8 +171,68 @@ class Workflow(_Strict):
     steps: list[Step] = Field(
         min_length=1, max_length=5000, description="The steps; their order has no meaning."
     )
+    on_failure: list[Step] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Steps that run after the others if the run has failed or timed out; they see"
+        " `run.status` and `run.error`.",
+    )
+    finally_: list[Step] = Field(
+        default_factory=list,
+        max_length=100,
+        alias="finally",
+        description="Steps that run last, whatever the run has come to, a cancelled one too.",
+    )
     outputs: dict[str, str] = Field(
         default_factory=dict,
-        description="Results of the run by name, each text with `${{ }}`.",
+        description="Results of the run by name, each text with `${{ }}`; computed when it ends.",
         examples=[{"report": "${{ steps.report.outputs.stdout }}"}],
     )
+
+    def all_steps(self) -> Iterator[Step]:
+        """The steps, then those of `on_failure` and `finally`."""
+        yield from self.steps
+        yield from self.on_failure
+        yield from self.finally_
+
+
+class SubWorkflow(WorkflowBody):
+    """A workflow inside the document, which steps run by its name."""
+
+    description: str = Field(default="", description="What it is for.")
+
+
+class WorkflowHead(Strict):
+    """What names a document."""
+
+    version: Literal[1] = Field(default=1, description="Version of this format.")
+    name: str = Field(
+        description="Name of the workflow: letters, digits, spaces, `.`, `_`, `-`; 100 at most.",
+        examples=["system-health"],
+    )
+    description: str = Field(default="", description="What the workflow is for.")
+    runner: str = Field(default="local", description="Where it runs.")
+
+
+class Workflow(WorkflowBody, WorkflowHead):
+    """A whole workflow."""
+
+    workflows: dict[str, SubWorkflow] = Field(
+        default_factory=dict,
+        description="Workflows that steps of this document run, by name.",
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="When it runs by itself, once it is registered."
+    )
+    concurrency: Concurrency | None = Field(
+        default=None, description="Which other runs it must not run beside."
+    )
+    notify: list[Notification] = Field(
+        default_factory=list, max_length=10, description="Who is told what the run comes to."
+    )
+
+    def called(self, ref: str) -> "Workflow":
+        """The workflow that a step of this document calls, as a document of its own."""
+        body = self.workflows[ref]
+        fields = {name: getattr(body, name) for name in type(body).model_fields}
+        return Workflow(name=ref, runner=self.runner, workflows=self.workflows, **fields)

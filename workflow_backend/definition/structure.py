@@ -12,7 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from workflow_backend.definition.model import HttpRequest, InputSpec, RetryPolicy, Step, Workflow
+from workflow_backend.definition.actions import HttpRequest
+from workflow_backend.definition.control import RetryPolicy
+from workflow_backend.definition.input_spec import InputSpec
+from workflow_backend.definition.model import Step, Workflow
 from workflow_backend.definition.problems import Problem, closest, listed
 
 Location = tuple[str | int, ...]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from workflow_backend.definition.expression_tokens import ExpressionError
 from workflow_backend.definition.expressions import evaluate
-from workflow_backend.definition.model import InputSpec, Workflow
+from workflow_backend.definition.input_spec import InputSpec
+from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.problems import InvalidWorkflowError, Problem, closest, listed
 
 MAX_INPUT_BYTES = 256 * 1024

@@ -18,7 +18,7 @@ from typing_extensions import override
 from yarl import URL
 
 from workflow_backend.definition.expressions import resolve_secrets
-from workflow_backend.definition.model import HttpRequest
+from workflow_backend.definition.actions import HttpRequest
 from workflow_backend.masking import Masker
 from workflow_backend.steps.addresses import AddressPolicy, AddressRefusedError, as_address
 from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
