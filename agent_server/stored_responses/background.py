@@ -15,10 +15,10 @@ from typing import Final
 import orjson
 
 from agent_server.error_responses import INTERNAL_ERROR, log_error
+from agent_server.frame_log import FrameLog, frames_of
 from agent_server.log_config import get_logger
-from agent_server.stored_responses.frames import first_response, frames_of, last_response
+from agent_server.stored_responses.frames import first_response, last_response
 from agent_server.stored_responses.keeper import ResponseKeeper
-from agent_server.stored_responses.live import FrameLog
 from agent_server.stored_responses.port import OpenedResponse, ResponseCall, ResponseModels
 from agent_server.stored_responses.record import StoredResponse
 from agent_server.stored_responses.recorded import kept_record

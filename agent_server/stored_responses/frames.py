@@ -7,18 +7,13 @@ from typing import Final
 
 import orjson
 
+from agent_server.frame_log import FRAME_END
 from streaming.events import JsonObject
 
-FRAME_END: Final = b"\n\n"
 # Inside of a text the quotes would be escaped.
 _RESPONSE: Final = b'"response":'
 _FIRST: Final = (b"response.created",)
 _LAST: Final = (b"response.completed", b"response.incomplete", b"response.failed")
-
-
-def frames_of(data: bytes) -> list[bytes]:
-    """The single frames of some whole ones; comments between them are left out."""
-    return [frame + FRAME_END for frame in data.split(FRAME_END) if frame and frame[:1] != b":"]
 
 
 def first_response(data: bytes) -> JsonObject | None:

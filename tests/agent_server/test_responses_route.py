@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from agent_server.stored_responses.frames import frames_of
+from agent_server.frame_log import frames_of
 from agent_server.stored_responses.memory_store import MemoryResponseStore
 from tests.agent_server.response_server import Server, serving
 

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from typing_extensions import override
 
-from agent_server.stored_responses.frames import first_response, frames_of, last_response
+from agent_server.frame_log import FrameLog, frames_of
+from agent_server.stored_responses.frames import first_response, last_response
 from agent_server.stored_responses.keeper import ResponseKeeper
-from agent_server.stored_responses.live import FrameLog
 from agent_server.stored_responses.memory_store import MemoryResponseStore
 from agent_server.stored_responses.record import StoredResponse, StoreUnavailableError
 from streaming.encoder import StreamHead

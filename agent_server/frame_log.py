@@ -1,4 +1,4 @@
-"""The frames of one response while it is made, for any number of readers that come and go.
+"""The frames of one stream while it is made, for any number of readers that come and go.
 
 What this module promises: every reader gets the frames after the number that it names, each once
 and in order, those that are there and those that come; not much more than
@@ -9,10 +9,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from agent_server.stored_responses.frames import frames_of
 from streaming.errors import AgentLimitError
 
 MAX_LOG_BYTES: Final = 16 * 1024 * 1024
+FRAME_END: Final = b"\n\n"
+
+
+def frames_of(data: bytes) -> list[bytes]:
+    """The single frames of some whole ones; comments between them are left out."""
+    return [frame + FRAME_END for frame in data.split(FRAME_END) if frame and frame[:1] != b":"]
 
 
 class FrameLog:
