@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from agent_server.answers import JsonResponse, RawHeaders, StreamWriter, send_body
 from agent_server.client_watch import ClientWatch
 from agent_server.dropped_fields import dropped_headers
+from agent_server.followed_stream import FollowedStream
 from agent_server.model_calls import StreamTimes
 from agent_server.request_headers import headers_of
 from agent_server.routes.model_call import forwarded_headers, read_json_body
@@ -83,14 +84,8 @@ class CreateResponse:
             await send_body(send, dump(response), [_JSON, *headers])
             return
         owner, response_id = call.caller.owner, call.head.response_id
-        frames = _Followed(self._responses.background.read_after(owner, response_id, -1))
-        writer = self._writer(send, give_up)
-        try:
-            await writer.begin(headers)
-            await writer.write_all(frames, error_event)
-        finally:
-            writer.close()
-            await frames.aclose()
+        stream = _followed(self._responses, self._times, owner, response_id, headers=headers)
+        await stream.write(send, give_up)
 
     async def _answer(self, call: ResponseCall, send: Send) -> None:
         answer = await self._responses.open(call)
@@ -101,7 +96,13 @@ class CreateResponse:
         await send_body(send, body, [_JSON, *_headers_of(answer, call)])
 
     async def _stream(self, call: ResponseCall, send: Send, give_up: Callable[[], None]) -> None:
-        writer = self._writer(send, give_up)
+        writer = StreamWriter(
+            send,
+            _STREAM_HEADERS,
+            keep_alive=ResponsesEncoder.keep_alive,
+            keep_alive_seconds=self._times.keep_alive_seconds,
+            give_up=give_up,
+        )
         writer.hold(self._times.grace_seconds)
         try:
             try:
@@ -119,15 +120,6 @@ class CreateResponse:
                 await answer.aclose()
         finally:
             writer.close()
-
-    def _writer(self, send: Send, give_up: Callable[[], None]) -> StreamWriter:
-        return StreamWriter(
-            send,
-            _STREAM_HEADERS,
-            keep_alive=ResponsesEncoder.keep_alive,
-            keep_alive_seconds=self._times.keep_alive_seconds,
-            give_up=give_up,
-        )
 
 
 class ResponseResources:
@@ -148,7 +140,8 @@ class ResponseResources:
             return JsonResponse(await self._responses.shown(record))
         if not record.is_background or (record.is_final and record.events is None):
             raise no_events()
-        return _FollowedResponse(self._responses, self._times, record, after)
+        owner, response_id = record.owner, record.response_id
+        return _followed(self._responses, self._times, owner, response_id, after)
 
     async def input_items(self, request: Request) -> Response:
         """The items that a response was made of, newest first unless `?order=asc`."""
@@ -220,45 +213,22 @@ def response_routes(responses: Responses, times: StreamTimes) -> list[Route]:
     ]
 
 
-class _Followed:
-    """Frames of a run as an answer that can be written."""
-
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
-        self._frames = frames
-
-    async def read(self) -> bytes:
-        return await anext(self._frames, b"")
-
-    async def aclose(self) -> None:
-        await self._frames.aclose()
-
-
-class _FollowedResponse:
-    """The events of a response after a number, those that are there and those that come: ASGI."""
-
-    def __init__(
-        self, responses: Responses, times: StreamTimes, record: StoredResponse, after: int
-    ) -> None:
-        self._frames = _Followed(
-            responses.background.read_after(record.owner, record.response_id, after)
-        )
-        self._times = times
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with ClientWatch(scope, receive) as watch:
-            writer = StreamWriter(
-                send,
-                _STREAM_HEADERS,
-                keep_alive=ResponsesEncoder.keep_alive,
-                keep_alive_seconds=self._times.keep_alive_seconds,
-                give_up=watch.end,
-            )
-            try:
-                await writer.begin()
-                await writer.write_all(self._frames, error_event)
-            finally:
-                writer.close()
-                await self._frames.aclose()
+def _followed(
+    responses: Responses,
+    times: StreamTimes,
+    owner: str,
+    response_id: str,
+    after: int = -1,
+    headers: RawHeaders = (),
+) -> FollowedStream:
+    """The events of a response after a number, those that are there and those that come."""
+    return FollowedStream(
+        responses.background.read_after(owner, response_id, after),
+        headers=(*_STREAM_HEADERS, *headers),
+        keep_alive=ResponsesEncoder.keep_alive,
+        keep_alive_seconds=times.keep_alive_seconds,
+        fail=error_event,
+    )
 
 
 def error_event(error: AgentServerError) -> bytes:
