@@ -36,6 +36,7 @@ _COMMANDS = "agent_server.commands"
         "doctor": (f"{_COMMANDS}.doctor:doctor", "Find what is wrong, and say the mend."),
         "mcp": (f"{_COMMANDS}.mcp:mcp", "Run the workflow backend as an MCP server over stdio."),
         "keys": (f"{_COMMANDS}.keys:keys", "Make, list and revoke keys of the store."),
+        "secrets": (f"{_COMMANDS}.secrets:secrets", "Set, list and remove secrets of workflows."),
         "hash-key": (f"{_COMMANDS}.hash_key:hash_key", "Make an entry for AGENT_SERVER_API_KEYS."),
     },
 )
@@ -74,6 +75,7 @@ def plan(*, file: Path, inputs: tuple[str, ...], as_json: bool) -> None:
     """Show what the workflow in FILE would do, without doing it. Exit code 1: it cannot run."""
     from agent_server.commands import definition_view as view  # noqa: PLC0415
     from workflow_backend.definition.plan import plan as plan_of  # noqa: PLC0415
+    from workflow_backend.definition.secret_rules import NO_LIMITS  # noqa: PLC0415
 
     checked = _check(file)
     if checked.workflow is None:
@@ -84,7 +86,8 @@ def plan(*, file: Path, inputs: tuple[str, ...], as_json: bool) -> None:
         raise SystemExit(1)
     given = read_inputs(inputs)
     # The server's secrets are not known here, so those that the workflow names count as there.
-    secrets = [secret.name for secret in plan_of(checked.workflow, given).secrets]
+    named = plan_of(checked.workflow, given).secrets
+    secrets = {secret.name: NO_LIMITS for secret in named}
     planned = plan_of(checked.workflow, given, secrets=secrets)
     if as_json:
         view.print_json(planned.model_dump(mode="json"))

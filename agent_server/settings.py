@@ -5,7 +5,6 @@ values, never `Settings`. An empty variable counts as one that is not set.
 """
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,11 +19,12 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
-from agent_server.provider_variables import PROVIDER_FIELDS, PROVIDER_NAMES, by_field
+from agent_server.provider_variables import by_field
+from agent_server.setting_names import PREFIX, SettingNames, SettingsError
 from agent_server.setting_types import ApiKeys, LocalPath, Seconds, Secret, UpperCase, Words
 
-PREFIX = "AGENT_SERVER_"
-CONFIG_VARIABLE = f"{PREFIX}CONFIG_FILE"
+# What follows is the name of a secret that steps may name.
+SECRET_PREFIX = f"{PREFIX}SECRET_"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # What a child of ours may inherit: nothing that holds a key.
@@ -37,10 +37,6 @@ BACKEND_FIELDS = (
     "data_dir", "isolation", "http_allow", "secrets_file", "max_runs", "max_steps",
     "step_timeout_seconds", "step_output_bytes",
 )  # fmt: skip
-
-
-class SettingsError(Exception):
-    """A setting is wrong: one line for each, naming the variable and the reason."""
 
 
 def _data_home() -> Path:
@@ -253,6 +249,14 @@ class Settings(BaseSettings):
         LocalPath | None,
         Field(description="File of the secrets that steps may name; readable by its owner alone."),
     ] = None
+    secret_key: Annotated[
+        Secret,
+        Field(
+            validation_alias="SECRET_KEY",
+            description="Key of the [encrypted store of secrets](secrets.md), which lies in the "
+            "data folder: 8 characters at least.",
+        ),
+    ] = None
     max_runs: Annotated[
         int, Field(ge=1, le=1000, description="Workflow runs at the same time; others wait.")
     ] = 32
@@ -323,7 +327,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options before the environment before the file."""
         path = init_settings().get("config_file") or env_settings().get("config_file")
-        file = InitSettingsSource(settings_cls, _read_file(Path(path)) if path else {})
+        file = InitSettingsSource(settings_cls, _NAMES.read_file(Path(path)) if path else {})
         variables = InitSettingsSource(settings_cls, by_field(os.environ))  # noqa: TID251
         return init_settings, env_settings, variables, file
 
@@ -336,10 +340,13 @@ class Settings(BaseSettings):
         """The secrets of this process, for the log to mask."""
         values = [getattr(self, name) for name in type(self).model_fields]
         values += self.provider_keys.values()
-        return tuple(
-            value.get_secret_value()
-            for value in values
-            if isinstance(value, SecretStr) and value.get_secret_value()
+        return (
+            *(
+                value.get_secret_value()
+                for value in values
+                if isinstance(value, SecretStr) and value.get_secret_value()
+            ),
+            *secret_variables().values(),
         )
 
     def backend_environment(
@@ -355,6 +362,9 @@ class Settings(BaseSettings):
             if value is not None:
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
                 environment[variable_of(name)] = text
+        if self.secret_key:
+            environment[variable_of("secret_key")] = self.secret_key.get_secret_value()
+        environment |= secret_variables()
         files = (self.config_file, self.mcp_config, self.secrets_file, self.gateway_config, *hidden)
         environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
         environment[f"{PREFIX}LOG_LEVEL"] = self.log_level
@@ -368,22 +378,35 @@ def load_settings(**options: object) -> Settings:
     Raises:
         SettingsError: a setting is out of its bounds, or the file cannot be read.
     """
-    given = _named({name: value for name, value in options.items() if value is not None})
+    if f"{SECRET_PREFIX}KEY" in secret_variables():
+        raise SettingsError(
+            f"{SECRET_PREFIX}KEY: the key of the store of secrets is {variable_of('secret_key')}; "
+            "a secret that is to be named KEY goes into the file or the store"
+        )
+    given = _NAMES.named({name: value for name, value in options.items() if value is not None})
     try:
         return Settings(**given)  # type: ignore[arg-type]  # names are checked by the model
     except ValidationError as exc:
-        raise SettingsError("\n".join(_complaints(exc))) from None
+        raise SettingsError("\n".join(_NAMES.complaints(exc))) from None
 
 
 def variable_of(name: str) -> str:
     """The environment variable of a field."""
-    alias = Settings.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else PREFIX + name.upper()
+    return _NAMES.variable_of(name)
 
 
 def child_environment() -> dict[str, str]:
     """What any child of ours inherits: the few variables that it cannot do without."""
     return {name: os.environ[name] for name in INHERITED_VARIABLES if os.environ.get(name)}  # noqa: TID251
+
+
+def secret_variables() -> dict[str, str]:
+    """The variables that are secrets of workflows: no setting, and the backend's alone."""
+    return {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251
+        if name.startswith(SECRET_PREFIX) and value
+    }
 
 
 def named_environment() -> Mapping[str, str]:
@@ -397,47 +420,8 @@ def unknown_variables() -> list[str]:
     return sorted(
         name
         for name in os.environ  # noqa: TID251
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known and not name.startswith(SECRET_PREFIX)
     )
 
 
-def _key_of(name: str) -> str:
-    alias = Settings.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else name
-
-
-def _read_file(path: Path) -> dict[str, object]:
-    try:
-        content = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise SettingsError(f"{CONFIG_VARIABLE}: cannot read {path}: {exc}") from None
-    known = {*Settings.model_fields, *PROVIDER_NAMES} - {"config_file", *PROVIDER_FIELDS}
-    if unknown := sorted(set(content) - known):
-        raise SettingsError(f"{path}: no such setting: {', '.join(unknown)}")
-    return _named(content)
-
-
-def _named(values: Mapping[str, object]) -> dict[str, object]:
-    """Values by the names of settings, as the model takes them."""
-    plain = {
-        _key_of(name): value for name, value in values.items() if name in Settings.model_fields
-    }
-    return plain | by_field({name.upper(): value for name, value in values.items()})
-
-
-def _complaints(error: ValidationError) -> list[str]:
-    names: Mapping[object, str] = {_key_of(name): name for name in Settings.model_fields}
-    return [
-        f"{_variable_at(problem['loc'], names)}: {_reason(problem['msg'])}"
-        for problem in error.errors(include_input=False, include_url=False)
-    ]
-
-
-def _variable_at(place: tuple[int | str, ...], names: Mapping[object, str]) -> str:
-    name = names[place[0]]
-    return str(place[1]) if name in PROVIDER_FIELDS and len(place) > 1 else variable_of(name)
-
-
-def _reason(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+_NAMES = SettingNames(Settings.model_fields)

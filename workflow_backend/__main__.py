@@ -18,10 +18,16 @@ from workflow_backend.engines.journal import (
     JournalSettings,
     JournalVersionError,
 )
+from workflow_backend.log_mask import mask_log
 from workflow_backend.process_guard import guard_process
-from workflow_backend.secrets import Secrets, SecretsError, load_secrets
+from workflow_backend.secrets import Secrets, SecretsError, open_secrets
 from workflow_backend.server import create_server, serve_stdio
-from workflow_backend.settings import BackendSettings, SettingsError, load_settings
+from workflow_backend.settings import (
+    BackendSettings,
+    SettingsError,
+    load_settings,
+    take_secret_variables,
+)
 from workflow_backend.stdio import StdioError, check_stdio
 from workflow_backend.steps.executor import StepExecutor, StepSettings
 from workflow_backend.steps.isolation import IsolationError
@@ -43,30 +49,30 @@ def main() -> int:
     """Run the backend; the answer is the exit code."""
     try:
         check_stdio()
-        settings = load_settings()
+        settings, variables = load_settings(), take_secret_variables()
         logging.basicConfig(
             level=settings.log_level,
             stream=sys.stderr,
             format="%(asctime)s - %(levelname)s - %(name)s: %(message)s",
         )
         guard_process()
-        asyncio.run(run_backend(settings))
+        secrets = open_secrets(settings.data_dir, settings.secrets_file, variables)
+        mask_log(lambda: secrets.seen)
+        asyncio.run(run_backend(settings, secrets))
     except _CANNOT_START as error:
         sys.stderr.write(f"workflow backend: {error}\n")
         return 2
     return 0
 
 
-async def run_backend(settings: BackendSettings) -> None:
+async def run_backend(settings: BackendSettings, secrets: Secrets) -> None:
     """Open the engine and serve until the client or a signal ends it.
 
     Raises:
         IsolationError: Steps cannot be isolated as the settings demand.
         JournalBrokenError: The journal cannot be read, or not be written any more.
         JournalLockedError: Another process uses the data folder.
-        SecretsError: The file of secrets cannot be used.
     """
-    secrets = load_secrets(settings.secrets_file) if settings.secrets_file else Secrets()
     step_settings = StepSettings(
         data_dir=settings.data_dir,
         isolation=settings.isolation,
@@ -89,7 +95,7 @@ async def run_backend(settings: BackendSettings) -> None:
         backend = Backend(
             engine=engine,
             isolation=executor.isolation,
-            secret_names=secrets.names,
+            secrets=secrets,
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,
         )

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from workflow_backend.secrets.collection import SecretVariables
+from workflow_backend.secrets.store import KEY_VARIABLE
+from workflow_backend.secrets.variables import PREFIX as SECRET_PREFIX
+
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -95,6 +99,17 @@ def load_settings(given: Mapping[str, Any] | None = None) -> BackendSettings:
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("; ".join(faults)) from None
+
+
+def take_secret_variables() -> SecretVariables:
+    """The key of the store, and the secrets of the environment.
+
+    They are taken out of it, so that no child inherits one by mistake.
+    """
+    environment = os.environ  # noqa: TID251 - this file reads it
+    names = [name for name in environment if name.startswith(SECRET_PREFIX)]
+    values = {name: environment.pop(name) for name in names}
+    return SecretVariables(environment.pop(KEY_VARIABLE, "") or None, values)
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

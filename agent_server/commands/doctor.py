@@ -18,7 +18,8 @@ from agent_server.commands.options import (
 from agent_server.commands.target import client_key
 from agent_server.doctor import LOCAL_CHECKS, Finding
 from agent_server.doctor_probes import check_backend, check_provider_answers, check_server
-from agent_server.settings import SettingsError, load_settings
+from agent_server.setting_names import SettingsError
+from agent_server.settings import load_settings
 from agent_server.terminal import plain
 
 SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "broken": ("✗", "red")}

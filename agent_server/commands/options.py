@@ -8,7 +8,8 @@ import click
 
 from agent_server.commands.lazy import CommandError
 from agent_server.provider_choice import ProviderChoice, ProviderChoiceError, choose_provider
-from agent_server.settings import Settings, SettingsError, load_settings
+from agent_server.setting_names import SettingsError
+from agent_server.settings import Settings, load_settings
 from providers.rows import ROWS
 
 Command = TypeVar("Command", bound=Callable[..., Any])

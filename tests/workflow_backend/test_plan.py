@@ -8,6 +8,7 @@ from workflow_backend.definition import parse_workflow
 from workflow_backend.definition.graph import StepGraph
 from workflow_backend.definition.mermaid import MAX_EDGES, MAX_NODES, to_mermaid
 from workflow_backend.definition.plan import Plan, plan
+from workflow_backend.definition.secret_rules import NO_LIMITS, SecretRule
 
 DIAMOND = """
 name: diamond
@@ -24,7 +25,11 @@ steps:
 
 
 def planned(text: Any = DIAMOND, **options: Any) -> Plan:
-    given = {"inputs": {"who": "me"}, "secrets": ("KEY", "SHARED"), **options}
+    given = {
+        "inputs": {"who": "me"},
+        "secrets": dict.fromkeys(("KEY", "SHARED"), NO_LIMITS),
+        **options,
+    }
     return plan(parse_workflow(text), given.pop("inputs"), **given)
 
 
@@ -71,7 +76,7 @@ def test_risks_name_their_step() -> None:
     [
         ({"inputs": {}}, "inputs.who: this input is required."),
         ({"inputs": {"who": 5}}, "inputs.who: 5 is no string."),
-        ({"secrets": ("KEY",)}, "no secret `SHARED`; it has KEY"),
+        ({"secrets": {"KEY": NO_LIMITS}}, "no secret `SHARED`; it has KEY"),
         ({"runners": ("moon",)}, "no runner `local`; there is moon"),
     ],
 )
@@ -79,6 +84,62 @@ def test_what_keeps_it_from_running_is_a_blocker(options: dict[str, Any], blocke
     found = planned(**options)
     assert not found.can_run
     assert any(blocker in text for text in found.blockers)
+
+
+ONE_HOST = {"KEY": SecretRule(hosts=("api.example.com",)), "SHARED": NO_LIMITS}
+SENDS = """
+name: x
+inputs: {host: {default: api.example.com}}
+steps:
+  - {name: a, http: {url: "https://${{ inputs.host }}/", headers: {A: "${{ secrets.KEY }}"}}}
+"""
+RUNS = """
+name: x
+steps: [{name: a, run: ls, NETWORK env: {K: "${{ secrets.KEY }}"}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "is_blocked"),
+    [
+        ("api.example.com", False),
+        ("API.example.com.:8443", False),
+        ("example.com", True),
+        ("api.example.com@evil.test", True),
+        ("evil.test#api.example.com", True),
+        ("münchen.example.com", False),  # Only the request itself knows what it becomes in ASCII.
+    ],
+)
+def test_a_request_to_a_host_that_the_secret_may_not_go_to_is_a_blocker(
+    host: str, is_blocked: bool
+) -> None:
+    found = planned(SENDS, inputs={"host": host}, secrets=ONE_HOST)
+    assert found.can_run is not is_blocked
+    if is_blocked:
+        assert found.blockers == [
+            "step `a` would not be given the secret `KEY`: it may go to api.example.com alone, not"
+            f" to {found.hosts[0]}"
+        ]
+
+
+def test_a_host_that_only_the_run_decides_is_no_blocker() -> None:
+    text = SENDS.replace("${{ inputs.host }}", "${{ run.id }}")
+    assert planned(text, inputs={}, secrets=ONE_HOST).can_run
+
+
+@pytest.mark.parametrize(
+    ("network", "isolation", "is_blocked"),
+    [("", "bwrap", False), ("network: true,", "bwrap", True), ("", "none", True)],
+)
+def test_a_command_with_the_network_is_not_given_a_secret_that_lists_hosts(
+    network: str, isolation: str, is_blocked: bool
+) -> None:
+    text = RUNS.replace("NETWORK", network)
+    found = planned(text, inputs={}, secrets=ONE_HOST, isolation=isolation)
+    assert found.can_run is not is_blocked
+    assert any("`run` step with the network" in text for text in found.blockers) is is_blocked
+    anywhere = {"KEY": SecretRule(keys=("local",))}
+    assert planned(text, inputs={}, secrets=anywhere, isolation=isolation).can_run
 
 
 def test_missing_inputs_are_those_that_nobody_gave() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,7 @@ from workflow_backend.definition.model import ActionKind, Step, Workflow
 from workflow_backend.definition.places import places_of
 from workflow_backend.definition.plain_text import plain_text
 from workflow_backend.definition.problems import listed
+from workflow_backend.definition.secret_rules import NO_LIMITS, SecretRule
 from workflow_backend.definition.values import resolve_inputs
 
 MAX_COMMAND_CHARACTERS = 4_096
@@ -118,12 +120,13 @@ def plan(
     inputs: Mapping[str, object],
     *,
     runners: Collection[str] = (LOCAL_RUNNER,),
-    secrets: Collection[str] = (),
+    secrets: Mapping[str, SecretRule] = MappingProxyType({}),
     isolation: str = "bwrap",
 ) -> Plan:
     """What a run of the workflow with these inputs would do.
 
-    `runners` and `secrets` are the names that there are; `isolation` is the profile of the steps.
+    `runners` are the names that there are, `secrets` those that the run's owner may have, with
+    their limits; `isolation` is the profile of the steps.
     Inputs that do not fit are blockers, not errors.
     """
     values, problems = resolve_inputs(workflow, inputs)
@@ -142,6 +145,7 @@ def plan(
     blockers = [
         *(str(problem) for problem in problems),
         *_blockers(workflow, needs_command, planned_secrets, runners, secrets),
+        *_withheld(workflow, values, needed, secrets, isolation),
     ]
     hosts = sorted({host for step in steps for host in step.hosts})
     return Plan(
@@ -174,7 +178,7 @@ def _blockers(
     needs_command: list[str],
     planned_secrets: list[PlannedSecret],
     runners: Collection[str],
-    secrets: Collection[str],
+    secrets: Mapping[str, SecretRule],
 ) -> Iterator[str]:
     """What else than its inputs keeps the workflow from running."""
     for name in needs_command:
@@ -185,6 +189,26 @@ def _blockers(
         if not secret.available:
             known = listed(sorted(secrets))
             yield f"the server has no secret `{secret.name}`; it has {known}"
+
+
+def _withheld(
+    workflow: Workflow,
+    values: Mapping[str, object],
+    needed: Mapping[str, list[str]],
+    secrets: Mapping[str, SecretRule],
+    isolation: str,
+) -> Iterator[str]:
+    """The secrets that a step names and would not be given, by their limits."""
+    for step in workflow.all_steps():
+        is_offline = isolation != "none" and not step.network
+        host = step.http and _known_host(_known(step.http.url, workflow, values))
+        for name in needed.get(step.name, ()):
+            rule = secrets.get(name, NO_LIMITS)
+            refusal = rule.refusal(step.kind, is_offline=is_offline)
+            if host and host.isascii():
+                refusal = refusal or rule.host_refusal(host)
+            if refusal:
+                yield f"step `{step.name}` would not be given the secret `{name}`: {refusal}"
 
 
 def _plan_step(
@@ -236,11 +260,16 @@ def _hosts(step: Step, workflow: Workflow, values: Mapping[str, object]) -> Iter
             yield from _URL.findall(_known(text, workflow, values))
         return
     url = _known(step.http.url, workflow, values)
+    yield _known_host(url) or f"decided at run time: {plain_text(url, 200)}"
+
+
+def _known_host(url: str) -> str | None:
+    """The host of the URL, None where data of the run decides it."""
     try:
         host = urlsplit(url).hostname
     except ValueError:
-        host = None
-    yield host if host and OPEN not in url else f"decided at run time: {plain_text(url, 200)}"
+        return None
+    return host if host and OPEN not in url else None
 
 
 def _known(text: str, workflow: Workflow, values: Mapping[str, object]) -> str:

@@ -62,6 +62,9 @@ class SecretRule:
         return f"it may go to {', '.join(self.hosts)} alone, not to {host}"
 
 
+NO_LIMITS = SecretRule()
+
+
 def secret_rule(keys: Iterable[object] = (), hosts: Iterable[object] = ()) -> SecretRule:
     """The rule of these names.
 
