@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from workflow_backend.definition.secret_rules import SecretRule
 from workflow_backend.engines.base import AttemptSpec, AttemptWatch
 from workflow_backend.masking import Masker
 from workflow_backend.steps.limits import StepLimits
@@ -12,7 +13,7 @@ from workflow_backend.steps.limits import StepLimits
 
 @dataclass(frozen=True, slots=True)
 class AttemptContext:
-    """One attempt with its secrets resolved; nothing of this is ever recorded."""
+    """One attempt with its secrets resolved, and their limits; nothing of this is ever recorded."""
 
     spec: AttemptSpec
     secrets: Mapping[str, str]
@@ -20,6 +21,7 @@ class AttemptContext:
     limits: StepLimits
     watch: AttemptWatch
     timeout_seconds: float
+    rules: Mapping[str, SecretRule] = field(default_factory=dict)
 
     @property
     def timed_out(self) -> str:

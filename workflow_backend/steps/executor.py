@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from workflow_backend.definition.expression_tokens import ExpressionError
+from workflow_backend.definition.secret_rules import SecretRule
 from workflow_backend.engines.base import AttemptResult, AttemptSpec, AttemptWatch
 from workflow_backend.masking import Masker
 from workflow_backend.secrets import Secrets, SecretsError
@@ -66,11 +67,6 @@ class StepExecutor:
         """The name of the profile in use; empty before `open`."""
         return self._isolation.name if self._isolation else ""
 
-    @property
-    def secret_names(self) -> tuple[str, ...]:
-        """The names of the secrets that steps may refer to."""
-        return self._settings.secrets.names
-
     async def open(self) -> None:
         """Choose the isolation and start the reaper.
 
@@ -101,13 +97,19 @@ class StepExecutor:
         started = time.monotonic()
         masker = _masker(self._settings.secrets.to_mask({}))
         try:
-            secrets = self._settings.secrets.resolve(spec.secrets)
+            names = (*spec.secrets, *((spec.sign_with,) if spec.sign_with else ()))
+            granted = self._settings.secrets.resolve(names, spec.owner)
+            secrets = {name: secret.value for name, secret in granted.items()}
             masker = _masker(self._settings.secrets.to_mask(secrets))
+            rules = {name: secret.rule for name, secret in granted.items()}
+            self._check_rules(spec, rules)
             limits = self._settings.limits
             timeout_seconds = min(
                 spec.timeout_seconds or limits.timeout_seconds, limits.timeout_seconds
             )
-            context = AttemptContext(spec, secrets, masker, limits, watch, timeout_seconds)
+            context = AttemptContext(
+                spec, secrets, masker, limits, watch, timeout_seconds, rules
+            )
             end = await self._runner(spec.step.kind)(context)
         except (StepSetupError, SecretsError, ExpressionError) as error:
             end = AttemptEnd("failed", {"stdout": ""}, error=masker.mask(str(error)))
@@ -121,6 +123,17 @@ class StepExecutor:
             error=end.error,
             duration_seconds=time.monotonic() - started,
         )
+
+    def _check_rules(self, spec: AttemptSpec, rules: Mapping[str, SecretRule]) -> None:
+        """Refuse a step that cannot be held to the limits of a secret that it names.
+
+        Raises:
+            StepSetupError: It is one; `http` steps are held to them request by request.
+        """
+        is_offline = self.isolation != "none" and not spec.step.network
+        for name, rule in rules.items():
+            if refusal := rule.refusal(spec.step.kind, is_offline=is_offline):
+                raise StepSetupError(f"the secret {name!r} is withheld: {refusal}")
 
     def _runner(self, kind: str) -> AttemptRunner:
         if kind == "http" and kind not in self._runners:

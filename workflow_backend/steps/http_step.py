@@ -17,8 +17,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 from yarl import URL
 
-from workflow_backend.definition.expressions import resolve_secrets
 from workflow_backend.definition.actions import HttpRequest
+from workflow_backend.definition.expressions import resolve_secrets
+from workflow_backend.definition.secret_rules import SecretRule
 from workflow_backend.masking import Masker
 from workflow_backend.steps.addresses import AddressPolicy, AddressRefusedError, as_address
 from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
@@ -80,6 +81,7 @@ class HttpRunner:
             hop = _Hop.of(request)
             for _ in range(MAX_REDIRECTS + 1):
                 self._check(hop.url)
+                hop.check_secrets(context.rules)
                 async with session.request(
                     hop.method, hop.url, headers=hop.headers, data=hop.body, allow_redirects=False
                 ) as response:
@@ -142,12 +144,19 @@ class _Hop:
     """One request of the way that redirects make."""
 
     def __init__(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        has_secrets: bool,
     ) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
+        self._has_secrets = has_secrets
 
     @classmethod
     def of(cls, request: HttpRequest) -> "_Hop":
@@ -158,7 +167,17 @@ class _Hop:
             body = orjson.dumps(request.json_body)
             if not any(name.lower() == "content-type" for name in headers):
                 headers["Content-Type"] = "application/json"
-        return cls(request.method, URL(request.url), headers, body)
+        return cls(request.method, URL(request.url), headers, body, has_secrets=True)
+
+    def check_secrets(self, rules: Mapping[str, SecretRule]) -> None:
+        """Hold the request to where the secrets in it may go.
+
+        Raises:
+            StepSetupError: One of them may not go to this host.
+        """
+        for name, rule in rules.items() if self._has_secrets else ():
+            if refusal := rule.host_refusal(self.url.raw_host or ""):
+                raise StepSetupError(f"the secret {name!r} is withheld: {refusal}")
 
     def follow(self, status: int, target: str, masker: Masker) -> "_Hop":
         """The request that a redirect asks for (RFC 9110, section 15.4).
@@ -171,6 +190,7 @@ class _Hop:
         url = self.url.join(URL(target))
         headers = dict(self.headers)
         is_elsewhere = url.origin() != self.url.origin()
+        has_secrets = self._has_secrets and not is_elsewhere
         if is_elsewhere:
             headers = {
                 name: value
@@ -185,13 +205,13 @@ class _Hop:
                     f"the redirect leads to {url.origin()}, and the body holds a secret; send it"
                     " there by a step of its own if that is meant"
                 )
-            return _Hop(self.method, url, headers, self.body)
+            return _Hop(self.method, url, headers, self.body, has_secrets=has_secrets)
         headers = {
             name: value
             for name, value in headers.items()
             if not name.lower().startswith("content-")
         }
-        return _Hop("GET", url, headers, None)
+        return _Hop("GET", url, headers, None, has_secrets=has_secrets)
 
 
 def _with_secrets(request: HttpRequest, secrets: Mapping[str, str]) -> HttpRequest:

@@ -17,7 +17,14 @@ from workflow_backend.definition.problems import closest, listed
 from workflow_backend.definition.reference import EXAMPLE, reference_markdown
 from workflow_backend.definition.schema import workflow_schema
 from workflow_backend.templates.catalogue import Template, TemplateCatalogue
-from workflow_backend.tools.calls import Inputs, WorkflowText, refusal
+from workflow_backend.tools.calls import (
+    DEFAULT_OWNER,
+    Inputs,
+    ToolContext,
+    WorkflowText,
+    owner_of,
+    refusal,
+)
 from workflow_backend.tools.results import (
     CompileResult,
     ProblemItem,
@@ -69,17 +76,19 @@ def _register_compile(server: MCPServer, backend: Backend) -> None:
             name=valid.name,
             workflow=to_yaml(valid),
             steps=[step.name for step in valid.steps],
-            inputs=backend.plan(valid, {}).inputs,
+            inputs=backend.plan(valid, {}, DEFAULT_OWNER).inputs,
             mermaid=to_mermaid(valid),
         )
 
     @server.tool(title="Plan a workflow", annotations=_READS)
-    async def plan_workflow(workflow: WorkflowText, inputs: Inputs = None) -> Plan:
+    async def plan_workflow(
+        workflow: WorkflowText, ctx: ToolContext, inputs: Inputs = None
+    ) -> Plan:
         """Show what a run would do, without running: order, commands, hosts, secrets, risks.
 
         `can_run` is false if something is missing; `blockers` says what.
         """
-        return backend.plan(valid_workflow(workflow, backend), inputs or {})
+        return backend.plan(valid_workflow(workflow, backend), inputs or {}, owner_of(ctx))
 
 
 def _register_schema(server: MCPServer) -> None:

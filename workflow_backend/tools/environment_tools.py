@@ -6,11 +6,13 @@ from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
 
 from workflow_backend.backend import Backend
+from workflow_backend.tools.calls import ToolContext, owner_of
 from workflow_backend.tools.results import (
     Integration,
     IntegrationsResult,
     Runner,
     RunnersResult,
+    SecretItem,
     SecretsResult,
     StepKind,
 )
@@ -81,10 +83,13 @@ def register_environment_tools(server: MCPServer, backend: Backend) -> None:
         )
 
     @server.tool(title="List secrets", annotations=_READS)
-    async def get_workflow_secrets() -> SecretsResult:
-        """List the names of the secrets that steps may use; never their values."""
+    async def get_workflow_secrets(ctx: ToolContext) -> SecretsResult:
+        """List the secrets that your steps may use, with the hosts they may go to; no values."""
         return SecretsResult(
-            secrets=list(backend.secret_names),
+            secrets=[
+                SecretItem(name=name, hosts=list(rule.hosts))
+                for name, rule in backend.secrets.rules(owner_of(ctx)).items()
+            ],
             usage="Write `${{ secrets.NAME }}` in `env` of a step, or in `http` headers or body.",
         )
 

@@ -123,10 +123,20 @@ class IntegrationsResult(_Result):
     step_kinds: list[StepKind]
 
 
-class SecretsResult(_Result):
-    """The names of the secrets; values are given to steps alone."""
+class SecretItem(_Result):
+    """A secret that steps may name."""
 
-    secrets: list[str]
+    name: str
+    hosts: list[str] = Field(
+        default=[],
+        description="Where an `http` step may send it, `*.x` being all below x; empty: anywhere.",
+    )
+
+
+class SecretsResult(_Result):
+    """The secrets of the caller; values are given to steps alone."""
+
+    secrets: list[SecretItem]
     usage: str
 
 

@@ -153,7 +153,7 @@ class _Runs:
             ToolError: It cannot run as it is; the message says what to mend.
         """
         workflow = valid_workflow(text, self._backend)
-        planned = self._backend.plan(workflow, inputs or {})
+        planned = self._backend.plan(workflow, inputs or {}, owner)
         if not planned.can_run:
             blockers = "\n".join(f"- {blocker}" for blocker in planned.blockers)
             raise ToolError(plain_text(f"The workflow cannot run yet:\n{blockers}"))
