@@ -1,0 +1,121 @@
+"""Kubiya's runners: their names and health, asked now and then and kept in between."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from workflow_backend.engines.kubiya.errors import KubiyaError
+
+DEFAULT_RUNNER = "kubiya-hosted"
+KEPT_SECONDS = 60.0
+MAX_RUNNERS = 500
+MAX_AT_ONCE = 8
+
+_HEALTHY = {"true": True, "false": False, "healthy": True, "unhealthy": False}
+
+
+@dataclass(frozen=True, slots=True)
+class VendorRunner:
+    """One runner; `is_healthy` is None where the API does not say."""
+
+    name: str
+    description: str = ""
+    is_healthy: bool | None = None
+
+
+class Asks(Protocol):
+    """What is needed of the client."""
+
+    async def get(self, what: str, path: str) -> object:
+        """The JSON of a short answer."""
+        ...
+
+
+class Runners:
+    """The runners, at most a minute old."""
+
+    def __init__(self, client: Asks, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._kept: tuple[VendorRunner, ...] = ()
+        self._until = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def all(self) -> tuple[VendorRunner, ...]:
+        """The runners with their health.
+
+        Raises:
+            KubiyaError: They cannot be asked for, and none are known from before.
+        """
+        async with self._asking:
+            if self._clock() >= self._until:
+                try:
+                    self._kept = await self._ask()
+                except KubiyaError:
+                    if not self._kept:
+                        raise
+                self._until = self._clock() + KEPT_SECONDS
+            return self._kept
+
+    async def default(self) -> str:
+        """The runner of a workflow that names none: the hosted one, else a healthy one."""
+        runners = await self.all()
+        names = [runner.name for runner in runners]
+        if DEFAULT_RUNNER in names or not names:
+            return DEFAULT_RUNNER
+        return next((runner.name for runner in runners if runner.is_healthy), names[0])
+
+    async def _ask(self) -> tuple[VendorRunner, ...]:
+        found = read_runners(await self._client.get("list the runners", "api/v3/runners"))
+        places = asyncio.Semaphore(MAX_AT_ONCE)
+
+        async def with_health(runner: VendorRunner) -> VendorRunner:
+            async with places:
+                try:
+                    path = f"api/v3/runners/{quote(runner.name, safe='')}/health"
+                    answer = await self._client.get(f"ask how {runner.name!r} is", path)
+                except KubiyaError:
+                    return runner
+            return VendorRunner(runner.name, runner.description, read_health(answer))
+
+        return tuple(await asyncio.gather(*map(with_health, found)))
+
+
+def read_runners(answer: object) -> list[VendorRunner]:
+    """The runners of an answer: a map by name or a list, bare or as `runners`."""
+    if isinstance(answer, Mapping) and isinstance(answer.get("runners"), (Mapping, list)):
+        answer = answer["runners"]
+    if isinstance(answer, Mapping):
+        pairs = [(str(name), item) for name, item in answer.items() if isinstance(item, Mapping)]
+    elif isinstance(answer, list):
+        pairs = [(_name_of(item), item) for item in answer]
+    else:
+        pairs = []
+    runners = {}
+    for name, fields in pairs[:MAX_RUNNERS]:
+        if name:
+            runners[name] = VendorRunner(name, _description_of(fields))
+    return list(runners.values())
+
+
+def read_health(answer: object) -> bool | None:
+    """The health of an answer: `health` is the text `true` or `false`."""
+    if not isinstance(answer, Mapping):
+        return None
+    health = answer.get("health", answer.get("status"))
+    return _HEALTHY.get(str(health).strip().lower())
+
+
+def _name_of(item: object) -> str:
+    if isinstance(item, str):
+        return item
+    name = item.get("name") or item.get("id") if isinstance(item, Mapping) else ""
+    return name if isinstance(name, str) else ""
+
+
+def _description_of(fields: object) -> str:
+    text = fields.get("description") if isinstance(fields, Mapping) else ""
+    return text if isinstance(text, str) else ""
