@@ -7,8 +7,8 @@ of thousands of steps costs no more for each.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from workflow_backend.definition.actions import HttpRequest
 from workflow_backend.definition.expressions import (
     OPEN,
     ExpressionError,
@@ -21,9 +21,18 @@ from workflow_backend.definition.expressions import (
 )
 from workflow_backend.definition.graph import StepGraph
 from workflow_backend.definition.model import Step, Workflow
+from workflow_backend.rendered_texts import Templates, fill_values, strings_in, texts_of
 from workflow_backend.step_state import StepState
 
-_ESCAPED = "${{ inputs.text }}"
+T = TypeVar("T")
+
+MAX_ITEMS = 1_000
+
+_WITH_ENVIRONMENT = frozenset({"run", "python", "needs_command"})
+_AGENT_TEXTS = ("prompt", "system")
+
+# What only one item of a fanned-out step sees: `item` and `index`.
+Extra = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +49,15 @@ class Renderer:
 
     def __init__(self, workflow: Workflow, inputs: Mapping[str, object], run_id: str) -> None:
         self._workflow = workflow
-        self._graph: StepGraph | None = None
+        self._run_id = run_id
+        self._graphs: list[StepGraph] = []
         self._base: dict[str, object] = {"inputs": dict(inputs), "run": {"id": run_id}}
         self._workflow_env: dict[str, str] | None = None
         self._working_dir: str | None = None
+
+    def end_main(self, status: str, error: str | None) -> None:
+        """From now on handlers are filled in, which see what the run has come to."""
+        self._base["run"] = {"id": self._run_id, "status": status, "error": error or ""}
 
     def condition(
         self, step: Step, states: Mapping[str, StepState], *, succeeded: bool, failed: bool
@@ -59,36 +73,69 @@ class Renderer:
         context["env"] = _visible(self._shared_env())
         return evaluate_condition(step.if_, context, succeeded=succeeded, failed=failed)
 
-    def resolve(self, step: Step, states: Mapping[str, StepState]) -> ResolvedStep:
-        """The step with its environment, folder and request filled in.
+    def until(
+        self, step: Step, states: Mapping[str, StepState], here: StepState, extra: Extra
+    ) -> bool:
+        """Whether a repeated step is done; `here` is what its last time came to.
+
+        Raises:
+            ExpressionError: The condition cannot be computed.
+        """
+        if step.repeat is None:
+            return True
+        known = {**states, step.name: here}
+        context = self._context([condition_source(step.repeat.until)], step, known)
+        context |= {"env": _visible(self._shared_env()), **extra}
+        return evaluate_condition(step.repeat.until, context, succeeded=True, failed=False)
+
+    def items(self, step: Step, states: Mapping[str, StepState]) -> list[object]:
+        """The items of a fanned-out step, in order.
+
+        Raises:
+            ExpressionError: They cannot be computed, are no list, or too many.
+        """
+        if step.matrix is None:
+            return _checked_items(self._list(step.foreach, step, states))
+        combined: list[dict[str, object]] = [{}]
+        for name, given in step.matrix.items():
+            values = self._list(given, step, states)
+            combined = [{**one, name: value} for one in combined for value in values]
+            _checked_items(combined)
+        return list(combined)
+
+    def resolve(
+        self, step: Step, states: Mapping[str, StepState], extra: Extra | None = None
+    ) -> ResolvedStep:
+        """The step with its environment, folder and action filled in.
 
         Raises:
             ExpressionError: One of its expressions cannot be computed.
         """
         shared = self._shared_env()
         context: dict[str, object] = {}
-        templates = _Templates()
-        if any(OPEN in text for text in _texts(step)):
-            sources = [source for text in _texts(step) for source in expressions_in(text)]
+        templates = Templates()
+        texts = [text for text in texts_of(step) if OPEN in text]
+        if texts:
+            sources = [source for text in texts for source in expressions_in(text)]
             context = self._context(sources, step, states)
-            context["env"] = _visible(shared)
+            context |= {"env": _visible(shared), **(extra or {})}
         env = {name: templates.fill(text, context) for name, text in step.env.items()}
-        env = {**shared, **env}
+        env = {**shared, **env} if step.kind in _WITH_ENVIRONMENT else {**env}
         if context:
-            context["env"] = _visible(env)
-        working_dir = step.working_dir
-        if working_dir is not None:
-            working_dir = str(render(working_dir, context))
-        elif self._working_dir is not None:
-            working_dir = self._working_dir
-        request = step.http
-        if request is not None:
+            context["env"] = _visible({**shared, **env})
+        changes: dict[str, object] = {}
+        if step.kind in _WITH_ENVIRONMENT:
+            changes["working_dir"] = self._folder_of(step, context)
+        else:
             env = {}
-            request = templates.fill_request(request, context)
+        if step.http is not None:
+            changes["http"] = templates.fill_request(step.http, context)
+        elif texts:
+            changes |= _filled_action(step, context)
         for text in env.values():
             templates.note(text)
-        if working_dir != step.working_dir or request is not step.http:
-            step = step.model_copy(update={"working_dir": working_dir, "http": request})
+        if any(getattr(step, name) is not value for name, value in changes.items()):
+            step = step.model_copy(update=changes)
         return ResolvedStep(step, env, tuple(dict.fromkeys(templates.secrets)))
 
     def output(self, template: str, states: Mapping[str, StepState]) -> object:
@@ -103,10 +150,18 @@ class Renderer:
         context["env"] = _visible(self._shared_env())
         return render(template, context)
 
+    def own_text(self, template: str) -> str:
+        """A text of the workflow itself, which sees inputs and the run alone, as a template.
+
+        Raises:
+            ExpressionError: It cannot be computed.
+        """
+        return Templates().fill(template, self._base)
+
     def _shared_env(self) -> dict[str, str]:
         """The workflow's environment and folder, filled in at the first use."""
         if self._workflow_env is None:
-            templates = _Templates()
+            templates = Templates()
             env = self._workflow.env
             self._workflow_env = {
                 name: templates.fill(text, self._base) for name, text in env.items()
@@ -130,80 +185,81 @@ class Renderer:
                         steps[name] = states[name].as_context()
         return {**self._base, "steps": steps}
 
-    def _names_before(self, reader: Step | None) -> list[str]:
-        """The steps that are settled when the reader begins, whatever the timing."""
-        names = [step.name for step in self._workflow.steps]
-        if reader is None:
-            return names
-        if self._graph is None:
-            self._graph = StepGraph(self._workflow.steps)
-        graph = self._graph
-        return [name for name in names if graph.is_before(name, reader.name)]
-
-
-class _Templates:
-    """Fills templates and notes the secrets that they refer to."""
-
-    def __init__(self) -> None:
-        self.secrets: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Note the secrets of a filled template."""
-        if OPEN in text:
-            self.secrets += [name for name in map(secret_name, expressions_in(text)) if name]
-
-    def fill(self, text: str, context: Mapping[str, object]) -> str:
-        """The text, filled in but for its secrets."""
-        return str(render(text, context, keep_secrets=True)) if "{{" in text else text
-
-    def fill_request(self, request: HttpRequest, context: Mapping[str, object]) -> HttpRequest:
-        """The request, filled in but for its secrets."""
-        headers = {name: self.fill(text, context) for name, text in request.headers.items()}
-        body = None if request.body is None else self.fill(request.body, context)
-        for text in (*headers.values(), body or ""):
-            self.note(text)
-        return request.model_copy(
-            update={
-                "url": self.fill(request.url, context),
-                "headers": headers,
-                "body": body,
-                "json_body": self._fill_json(request.json_body, context),
-            }
+    def _folder_of(self, step: Step, context: Mapping[str, object]) -> str | None:
+        if step.working_dir is None:
+            return self._working_dir
+        return (
+            str(render(step.working_dir, context))
+            if OPEN in step.working_dir
+            else (step.working_dir)
         )
 
-    def _fill_json(self, value: object, context: Mapping[str, object]) -> object:
-        if isinstance(value, str):
-            if OPEN not in value:
-                return value
-            if any(map(secret_name, expressions_in(value))):
-                filled = self.fill(value, context)
-                self.note(filled)
-                return filled
-            return _escape_json(render(value, context))
-        if isinstance(value, Mapping):
-            return {key: self._fill_json(item, context) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._fill_json(item, context) for item in value]
+    def _list(
+        self, given: list[object] | str | None, step: Step, states: Mapping[str, StepState]
+    ) -> list[object]:
+        """A list as it stands in the step, or as its expression gives it."""
+        sources = [source for text in strings_in(given) for source in expressions_in(text)]
+        context = self._context(sources, step, states)
+        context["env"] = _visible(self._shared_env())
+        value = fill_values(given, context)
+        if not isinstance(value, list):
+            raise ExpressionError(
+                f"the items are no list, but {type(value).__name__}; give a list, or an expression"
+                " that gives one",
+                str(given)[:80],
+            )
         return value
 
+    def _names_before(self, reader: Step | None) -> list[str]:
+        """The steps that are settled when the reader begins, whatever the timing."""
+        workflow = self._workflow
+        parts = (workflow.steps, workflow.on_failure, workflow.finally_)
+        if reader is None:
+            return [step.name for part in parts for step in part]
+        if not self._graphs:
+            self._graphs = [StepGraph(part) for part in parts]
+        names: list[str] = []
+        for part, graph in zip(parts, self._graphs, strict=True):
+            if any(step is reader or step.name == reader.name for step in part):
+                before = (step.name for step in part if graph.is_before(step.name, reader.name))
+                return [*names, *before]
+            names += [step.name for step in part]
+        return names
 
-def _texts(step: Step) -> list[str]:
-    """The texts of a step that may hold expressions, but for `if`."""
-    texts = list(step.env.values())
-    if step.working_dir is not None:
-        texts.append(step.working_dir)
-    if step.http is not None:
-        texts += [step.http.url, *step.http.headers.values(), step.http.body or ""]
-        texts += _strings(step.http.json_body)
-    return texts
+
+def concurrency_group(workflow: Workflow, inputs: Mapping[str, object], run_id: str) -> str | None:
+    """The group that a run of the workflow with these inputs belongs to, if any.
+
+    Raises:
+        ExpressionError: Its name cannot be computed.
+    """
+    if workflow.concurrency is None:
+        return None
+    context = {"inputs": dict(inputs), "run": {"id": run_id}}
+    return str(render(workflow.concurrency.group, context))
 
 
-def _strings(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return [text for item in value for text in _strings(item)] if isinstance(value, list) else []
+def _filled_action(step: Step, context: Mapping[str, object]) -> dict[str, object]:
+    """The part of a step that says what it does, filled in."""
+    if step.approval is not None:
+        message = str(render(step.approval.message, context))
+        return {"approval": step.approval.model_copy(update={"message": message})}
+    if step.agent is not None:
+        texts = {name: str(render(getattr(step.agent, name), context)) for name in _AGENT_TEXTS}
+        return {"agent": step.agent.model_copy(update=texts)}
+    if step.workflow is not None:
+        inputs = fill_values(step.workflow.inputs, context)
+        return {"workflow": step.workflow.model_copy(update={"inputs": inputs})}
+    return {}
+
+
+def _checked_items(items: list[T]) -> list[T]:
+    if len(items) > MAX_ITEMS:
+        raise ExpressionError(
+            f"there are {len(items)} items, the limit is {MAX_ITEMS}; split them over several runs",
+            "",
+        )
+    return items
 
 
 def _visible(env: Mapping[str, str]) -> dict[str, str]:
@@ -217,17 +273,4 @@ def _visible(env: Mapping[str, str]) -> dict[str, str]:
     return visible
 
 
-def _escape_json(value: object) -> object:
-    """Data as templates that give the data again."""
-    if isinstance(value, str):
-        if "{{" not in value:
-            return value
-        return render(_ESCAPED, {"inputs": {"text": value}}, keep_secrets=True)
-    if isinstance(value, Mapping):
-        return {key: _escape_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escape_json(item) for item in value]
-    return value
-
-
-__all__ = ["ExpressionError", "Renderer", "ResolvedStep", "StepState"]
+__all__ = ["ExpressionError", "Renderer", "ResolvedStep", "StepState", "concurrency_group"]

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from workflow_backend.definition.model import Step, Workflow
-from workflow_backend.engines.base import AttemptResult, AttemptSpec, RunEvent
+from workflow_backend.engines.base import (
+    AttemptResult,
+    AttemptSpec,
+    ChildResult,
+    ChildSpec,
+    RunEvent,
+)
 from workflow_backend.interpreter import Outcome, interpret
 from workflow_backend.retries import will_retry
+from workflow_backend.step_state import StepState
 
 OK = AttemptResult("success", {"stdout": "ok"}, 0)
 BAD = AttemptResult("failed", {"stdout": "out"}, 3, "exit code 3: bad")
@@ -34,6 +41,9 @@ class Scripted:
         self.cancel: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.timers: dict[str, asyncio.Event] = {}
         self.random: random.Random | None = None
+        self.signals: dict[str, asyncio.Future[Mapping[str, object] | None]] = {}
+        self.waits: dict[str, float | None] = {}
+        self.children: dict[str, ChildSpec] = {}
 
     async def attempt(self, spec: AttemptSpec) -> AttemptResult:
         self.specs.append(spec)
@@ -64,12 +74,35 @@ class Scripted:
         self.sleeps[key] = seconds
         if key in self.timers:
             await self.timers[key].wait()
-        elif key == "run:timeout":
+        elif key in {"run:timeout", "run:finally"}:
             await asyncio.Event().wait()
 
-    async def emit(self, key: str, event: RunEvent) -> None:
+    async def wait_signal(
+        self, signal: str, key: str, seconds: float | None
+    ) -> Mapping[str, object] | None:
+        self.waits[signal] = seconds
+        self.started.setdefault(signal, asyncio.Event()).set()
+        given = self.signals.setdefault(signal, asyncio.get_running_loop().create_future())
+        return await asyncio.shield(given)
+
+    async def child(self, key: str, spec: ChildSpec) -> ChildResult:
+        self.children[key] = spec
+        inner = Scripted(self.answers)
+        inner.cancel = self.cancel
+        outcome = await interpret(
+            spec.workflow, spec.inputs, inner, run_id=spec.run_id, kept=spec.kept
+        )
+        self.specs += inner.specs
+        return ChildResult(outcome.status, outcome.error, outcome.outputs, outcome.states)
+
+    async def emit(self, key: str, event: RunEvent) -> float:
+        assert key not in self.keys, key
         self.keys.append(key)
         self.events.append(event)
+        return 0.0
+
+    async def complete(self, event: RunEvent, states: Mapping[str, StepState]) -> None:
+        await self.emit("run:complete", event)
 
     async def cancel_requested(self) -> str:
         return await asyncio.shield(self.cancel)
@@ -424,7 +457,7 @@ async def test_an_expression_is_given_only_the_steps_that_it_names(
         given.append(set(context.get("steps", {})))
         return "x"
 
-    monkeypatch.setattr("workflow_backend.rendering.render", spy)
+    monkeypatch.setattr("workflow_backend.rendered_texts.render", spy)
     flow = workflow(
         step("a"), step("b"), step("c", "a", "b", env={"X": "${{ steps.b.outputs.stdout }}"})
     )

@@ -23,12 +23,12 @@ from tests.workflow_backend.journals import (
 from workflow_backend.engines.base import (
     AttemptResult,
     AttemptSpec,
+    EngineBusyError,
     RunConflictError,
     RunFilter,
     RunNotFoundError,
 )
 from workflow_backend.engines.journal import (
-    EngineBusyError,
     EngineClosedError,
     InvalidCursorError,
     JournalEngine,

@@ -153,12 +153,14 @@ async def test_a_run_of_another_interpreter_ends_with_a_reason(
     async with journal(tmp_path, first) as engine:
         await engine.start("run-1", workflow(step("a")), {}, OWNER)
         await first.has_started("a")
-    monkeypatch.setattr("workflow_backend.engines.journal.scheduler.INTERPRETER_VERSION", 99)
+    monkeypatch.setattr(
+        "workflow_backend.engines.journal.scheduler.SUPPORTED_VERSIONS", frozenset({98, 99})
+    )
     async with journal(tmp_path, Gated()) as engine:
         await follow(engine, "run-1")
         run = await engine.get("run-1", OWNER)
     assert run.status == "failed"
-    assert "version 1 of the interpreter" in str(run.error)
+    assert "version 2 of the interpreter" in str(run.error)
 
 
 async def test_close_ends_the_processes_of_steps(tmp_path: Path) -> None:

@@ -173,8 +173,14 @@ class Runtime(Protocol):
         """A durable timer."""
         ...
 
-    async def wait_signal(self, key: str, seconds: float | None) -> Mapping[str, object] | None:
-        """The payload that was signalled under `key`, or None once the durable time is over."""
+    async def wait_signal(
+        self, signal: str, key: str, seconds: float | None
+    ) -> Mapping[str, object] | None:
+        """The payload of the signal, or None once the durable time of this wait is over.
+
+        `key` is the wait's own name: several may wait for one signal. Where both names are the
+        same, a signal that comes after the time is refused.
+        """
         ...
 
     async def child(self, key: str, spec: ChildSpec) -> ChildResult:
@@ -304,7 +310,7 @@ class Engine(Protocol):
         """Give a run what it waits for, or will wait for, under `key`; the first one stays.
 
         Raises:
-            RunEndedError: The run has ended without it.
+            RunEndedError: The run has ended without it, or waits for it no more.
         """
         ...
 
@@ -346,4 +352,4 @@ class RunConflictError(Exception):
 
 
 class RunEndedError(Exception):
-    """The run has ended, so that nothing can be given to it any more."""
+    """The run has ended, or waits no more, so that nothing can be given to it."""

@@ -2,7 +2,6 @@
 
 from workflow_backend.engines.journal.cursor import InvalidCursorError
 from workflow_backend.engines.journal.engine import (
-    EngineBusyError,
     EngineClosedError,
     JournalEngine,
     JournalSettings,
@@ -13,7 +12,6 @@ from workflow_backend.engines.journal.schema import JournalVersionError
 from workflow_backend.engines.journal.writer import JournalBrokenError
 
 __all__ = [
-    "EngineBusyError",
     "EngineClosedError",
     "InvalidCursorError",
     "JournalBrokenError",

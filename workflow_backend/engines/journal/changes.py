@@ -16,13 +16,23 @@ from workflow_backend.engines.journal.writer import Change
 
 _BEGIN_RUN = "UPDATE runs SET status = 'running', started_at = ? WHERE id = ?"
 _FINISH_RUN = """
-UPDATE runs SET status = ?, error = ?, outputs = ?, finished_at = ? WHERE id = ?
+UPDATE runs SET status = ?, error = ?, outputs = ?, states = ?, finished_at = ?, closed_at = ?
+WHERE id = ?
 """
 _EXPIRED = """
-SELECT id, run_id FROM runs WHERE finished_at IS NOT NULL AND (
-  finished_at < ?
-  OR id <= (SELECT id FROM runs WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET ?)
+SELECT id, run_id FROM runs WHERE closed_at IS NOT NULL AND parent IS NULL AND (
+  closed_at < ?
+  OR id <= (SELECT id FROM runs WHERE closed_at IS NOT NULL AND parent IS NULL
+    ORDER BY id DESC LIMIT 1 OFFSET ?)
 ) ORDER BY id LIMIT ?
+"""
+_INSERT_RUN = """
+INSERT INTO runs (run_id, owner, workflow, definition, interpreter, status, inputs, created_at,
+  parent, rerun_of, scheduled_by, depth, run_group, group_policy, kept)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_IN_GROUP = """
+SELECT 1 FROM runs WHERE owner = ? AND run_group = ? AND closed_at IS NULL LIMIT 1
 """
 
 
@@ -59,42 +69,62 @@ class Sequences:
         self._last.clear()
 
 
-def insert_run(row: RunRow, body: bytes) -> Change[tuple[RunRow, bool]]:
-    """Add a run, or find the one that has its id; whether it was added."""
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """The run that has the id now; or None, because its group is busy and it would not wait."""
 
-    def change(connection: sqlite3.Connection) -> tuple[RunRow, bool]:
+    row: RunRow | None
+    is_new: bool
+
+
+def insert_run(row: RunRow, body: bytes, kept: bytes = b"{}") -> Change[Inserted]:
+    """Add a run, or find the one that has its id."""
+
+    def change(connection: sqlite3.Connection) -> Inserted:
         query = f"SELECT {RUN_COLUMNS} FROM runs WHERE run_id = ?"  # noqa: S608 - our own columns
         found = connection.execute(query, (row.run_id,)).fetchone()
         if found:
-            return RunRow.of(found), False
+            return Inserted(RunRow.of(found), is_new=False)
+        if row.run_group is not None and row.group_policy == "refuse":
+            group = (row.owner, row.run_group)
+            if connection.execute(_IN_GROUP, group).fetchone():
+                return Inserted(None, is_new=False)
         connection.execute(
             "INSERT OR IGNORE INTO definitions VALUES (?, ?)", (row.definition, body)
         )
-        connection.execute(
-            "INSERT INTO runs (run_id, owner, workflow, definition, interpreter, status, inputs,"
-            " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.run_id,
-                row.owner,
-                row.workflow,
-                row.definition,
-                row.interpreter,
-                row.status,
-                row.inputs,
-                row.created_at,
-            ),
-        )
-        return RunRow.of(connection.execute(query, (row.run_id,)).fetchone()), True
+        connection.execute(_INSERT_RUN, (*_inserted_values(row), kept))
+        return Inserted(RunRow.of(connection.execute(query, (row.run_id,)).fetchone()), is_new=True)
 
     return change
 
 
-def append(sequences: Sequences, run: int, event: RunEvent, key: str | None) -> Change[Appended]:
-    """Append an event and, if there is a key, the record that it was emitted."""
+def _inserted_values(row: RunRow) -> tuple[object, ...]:
+    return (
+        row.run_id,
+        row.owner,
+        row.workflow,
+        row.definition,
+        row.interpreter,
+        row.status,
+        row.inputs,
+        row.created_at,
+        row.parent,
+        row.rerun_of,
+        row.scheduled_by,
+        row.depth,
+        row.run_group,
+        row.group_policy,
+    )
+
+
+def append(
+    sequences: Sequences, run: int, event: RunEvent, key: str | None, at: float = 0.0
+) -> Change[Appended]:
+    """Append an event and, if there is a key, the record that it was emitted, and when."""
 
     def change(connection: sqlite3.Connection) -> Appended:
         if key is not None:
-            _record(connection, run, key, b"null")
+            _record(connection, run, key, orjson.dumps(at))
         return _append(connection, sequences, run, event)
 
     return change
@@ -107,37 +137,105 @@ def append_result(
 
     def change(connection: sqlite3.Connection) -> Appended:
         _record(connection, run, key, value)
-        if mark is not None:
-            connection.execute("DELETE FROM process_groups WHERE mark = ?", (mark,))
+        _forget_group(connection, mark)
         return _append(connection, sequences, run, event)
 
     return change
 
 
-def begin(sequences: Sequences, run: int, event: RunEvent, key: str) -> Change[Appended]:
+def record_result(run: int, key: str, value: bytes, mark: str | None) -> Change[None]:
+    """Record the result of an attempt that has no events."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        _record(connection, run, key, value)
+        _forget_group(connection, mark)
+
+    return change
+
+
+def begin(sequences: Sequences, run: int, event: RunEvent, key: str, at: float) -> Change[Appended]:
     """Append a run's first event; the run is running."""
 
     def change(connection: sqlite3.Connection) -> Appended:
         connection.execute(_BEGIN_RUN, (event["time"], run))
-        _record(connection, run, key, b"null")
+        _record(connection, run, key, orjson.dumps(at))
         return _append(connection, sequences, run, event)
 
     return change
 
 
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """What a run has come to besides its last event: outputs and states as JSON.
+
+    `closes`: nothing of the run goes on after that.
+    """
+
+    outputs: bytes
+    states: bytes
+    closes: bool
+
+
 def finish(
-    sequences: Sequences, run: int, event: RunEvent, key: str, outputs: bytes
+    sequences: Sequences, run: int, event: RunEvent, key: str, end: RunEnd
 ) -> Change[Appended]:
     """Append a run's last event; the run has ended as it says."""
+    at = event["time"]
+    values = (event["status"], event.get("error"), end.outputs, end.states, at)
 
     def change(connection: sqlite3.Connection) -> Appended:
-        connection.execute(
-            _FINISH_RUN, (event["status"], event.get("error"), outputs, event["time"], run)
-        )
+        connection.execute(_FINISH_RUN, (*values, at if end.closes else None, run))
         _record(connection, run, key, b"null")
         appended = _append(connection, sequences, run, event)
         sequences.forget(run)
         return appended
+
+    return change
+
+
+def close(run: int, at: str) -> Change[None]:
+    """Note that nothing of the run goes on any more, its notifications included."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "UPDATE runs SET closed_at = ? WHERE id = ? AND closed_at IS NULL", (at, run)
+        )
+
+    return change
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What is recorded under a signal's name: nothing if it came too late."""
+
+    value: bytes | None
+    is_first: bool
+
+
+def record_signal(run: int, signal: str, value: bytes) -> Change[Delivered]:
+    """Record a signal, unless there is one, or the run or its wait is over."""
+
+    def change(connection: sqlite3.Connection) -> Delivered:
+        found = _recorded(connection, run, signal)
+        if found is not None:
+            return Delivered(found, is_first=False)
+        ended = connection.execute("SELECT finished_at FROM runs WHERE id = ?", (run,)).fetchone()
+        if ended is None or ended[0] is not None or _recorded(connection, run, f"{signal}:late"):
+            return Delivered(None, is_first=False)
+        _record(connection, run, signal, value)
+        return Delivered(value, is_first=True)
+
+    return change
+
+
+def record_late(run: int, signal: str, key: str) -> Change[bytes | None]:
+    """Record that a wait's time is over; or give the signal, if it came before that."""
+
+    def change(connection: sqlite3.Connection) -> bytes | None:
+        found = _recorded(connection, run, signal)
+        if found is None:
+            _record(connection, run, f"{key}:late", b"true")
+        return found
 
     return change
 
@@ -189,7 +287,11 @@ def delete_expired(before: str, keep: int, limit: int) -> Change[Sequence[str]]:
 
     def change(connection: sqlite3.Connection) -> Sequence[str]:
         expired = connection.execute(_EXPIRED, (before, keep, limit)).fetchall()
-        for run, _ in expired:
+        for run, run_id in expired:
+            # Those inside it stand after it in the list, and are looked at in their turn.
+            expired += connection.execute(
+                "SELECT id, run_id FROM runs WHERE parent = ?", (run_id,)
+            ).fetchall()
             connection.execute("DELETE FROM events WHERE run = ?", (run,))
             connection.execute("DELETE FROM records WHERE run = ?", (run,))
             connection.execute("DELETE FROM runs WHERE id = ?", (run,))
@@ -211,6 +313,18 @@ def _append(
         "INSERT INTO events VALUES (?, ?, ?, ?)", (run, seq, event["type"], orjson.dumps(numbered))
     )
     return Appended(run, seq, numbered)
+
+
+def _recorded(connection: sqlite3.Connection, run: int, key: str) -> bytes | None:
+    row = connection.execute(
+        "SELECT value FROM records WHERE run = ? AND key = ?", (run, key)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def _forget_group(connection: sqlite3.Connection, mark: str | None) -> None:
+    if mark is not None:
+        connection.execute("DELETE FROM process_groups WHERE mark = ?", (mark,))
 
 
 def _record(connection: sqlite3.Connection, run: int, key: str, value: bytes) -> None:

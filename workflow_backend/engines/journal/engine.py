@@ -14,21 +14,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import orjson
 from typing_extensions import override
 
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
     Engine,
+    EngineBusyError,
     Executor,
     Page,
     Run,
     RunConflictError,
+    RunEndedError,
     RunEvent,
     RunFilter,
     RunNotFoundError,
+    RunOptions,
+    Signalled,
 )
 from workflow_backend.engines.journal import changes
-from workflow_backend.engines.journal.changes import Appended
+from workflow_backend.engines.journal.changes import Appended, Inserted
 from workflow_backend.engines.journal.cursor import decode_cursor, encode_cursor
 from workflow_backend.engines.journal.definitions import Definitions
 from workflow_backend.engines.journal.feed import LiveFeed, LiveFeeds
@@ -39,12 +44,13 @@ from workflow_backend.engines.journal.rows import (
     decode_result,
     encode_workflow,
     new_row,
-    steps_of,
 )
 from workflow_backend.engines.journal.scheduler import RunScheduler
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.journal.writer import JournalBrokenError
 from workflow_backend.reaper import birth_of, kill_group, kill_marked
+from workflow_backend.run_steps import steps_of
+from workflow_backend.step_state import StepState, states_from_json, states_to_json
 from workflow_backend.steps.run_folder import run_folder
 
 MAX_PAGE_RUNS = 200
@@ -52,10 +58,6 @@ MAX_PAGE_RUNS = 200
 
 class EngineClosedError(Exception):
     """The engine is closed or closing; unfinished runs go on when it is opened again."""
-
-
-class EngineBusyError(Exception):
-    """As many runs wait as may; try again when some have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class JournalEngine(Engine):
             max_attempts=settings.max_running_attempts,
             on_finished=self._keeper.run_finished,
         )
-        self._starting: set[asyncio.Task[tuple[RunRow, bool]]] = set()
+        self._starting: set[asyncio.Task[Inserted]] = set()
         self._keeping: asyncio.Task[None] | None = None
         self._is_open = False
 
@@ -124,8 +126,7 @@ class JournalEngine(Engine):
             await self._store.open()
             await self._end_left_over()
             await self._executor.open()
-            for row in await self._store.unfinished():
-                self._scheduler.submit(row)
+            self._scheduler.resume(await self._store.open_runs())
         except BaseException:
             await self._release()
             raise
@@ -141,16 +142,27 @@ class JournalEngine(Engine):
             await asyncio.wait(self._starting)
         await self._release()
 
+    @property
+    @override
+    def name(self) -> str:
+        return "journal"
+
     @override
     async def start(
-        self, run_id: str, workflow: Workflow, inputs: Mapping[str, object], owner: str
+        self,
+        run_id: str,
+        workflow: Workflow,
+        inputs: Mapping[str, object],
+        owner: str,
+        options: RunOptions | None = None,
     ) -> Run:
         """Begin a run; idempotent by `run_id` for the same owner and definition.
 
         `inputs` are complete and valid (`definition.validate_inputs`).
 
         Raises:
-            RunConflictError: The id is taken by another owner's run or another definition.
+            RunConflictError: The id is taken by another owner's run or another definition, or the
+                group is busy and the run would not wait.
             EngineBusyError: Too many runs wait already.
             EngineClosedError: The engine is not open.
             ValueError: The run id cannot be the name of a folder, or the inputs are no JSON.
@@ -162,17 +174,26 @@ class JournalEngine(Engine):
                 f"{self._settings.max_waiting_runs} runs are waiting; try again when some have"
                 " ended"
             )
+        options = options or RunOptions()
         digest, body = encode_workflow(workflow)
-        row = new_row(run_id, owner, workflow.name, digest, inputs)
+        row = new_row(run_id, owner, workflow.name, digest, inputs, options)
         self._definitions.keep(digest, workflow)
         # In a task of its own: a caller that goes away leaves no run that nobody interprets.
-        task = asyncio.create_task(self._insert(row, body))
+        kept = orjson.dumps(states_to_json(options.kept))
+        task = asyncio.create_task(self._insert(row, body, kept))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
-        found, was_added = await asyncio.shield(task)
-        if was_added:
-            return found.to_run(steps_of([step.name for step in workflow.steps], ()))
-        if found.owner != owner or found.definition != digest:
+        inserted = await asyncio.shield(task)
+        found = inserted.row
+        if found is None:
+            raise RunConflictError(
+                f"another run of the group `{options.group}` is under way, and its policy is"
+                " `refuse`; wait for its end"
+            )
+        if inserted.is_new:
+            names = [step.name for step in workflow.all_steps()]
+            return found.to_run(steps_of(names, ()))
+        if found.owner != owner or found.definition != digest or found.parent is not None:
             raise RunConflictError(
                 f"the run id {run_id!r} is taken by another run; choose another, or leave it out"
             )
@@ -192,12 +213,36 @@ class JournalEngine(Engine):
         return await self.get(run_id, owner)
 
     @override
+    async def signal(
+        self, run_id: str, owner: str, key: str, payload: Mapping[str, object]
+    ) -> Signalled:
+        self._require_open()
+        row = await self._find(run_id, owner)
+        change = changes.record_signal(row.id, key, orjson.dumps(dict(payload)))
+        delivered = await (await self._store.put(change))
+        if delivered.value is None:
+            raise RunEndedError(f"run {run_id!r} has ended, or does not wait for `{key}` any more")
+        self._scheduler.deliver(row.id, key, delivered.value)
+        return Signalled(orjson.loads(delivered.value), delivered.is_first)
+
+    @override
     async def get(self, run_id: str, owner: str) -> Run:
         self._require_open()
         row = await self._find(run_id, owner)
         workflow = await self._definitions.get(row.definition)
-        names = [step.name for step in workflow.steps]
+        names = [step.name for step in workflow.all_steps()]
         return row.to_run(steps_of(names, await self._store.step_events(row.id)))
+
+    @override
+    async def workflow(self, run_id: str, owner: str) -> Workflow:
+        self._require_open()
+        return await self._definitions.get((await self._find(run_id, owner)).definition)
+
+    @override
+    async def states(self, run_id: str, owner: str) -> Mapping[str, StepState]:
+        self._require_open()
+        row = await self._find(run_id, owner)
+        return states_from_json(orjson.loads(await self._store.states(row.id)))
 
     async def step_outputs(self, run_id: str, owner: str, step: str) -> Mapping[str, object]:
         """All recorded outputs of the step's last ended attempt; empty if none has ended.
@@ -277,12 +322,12 @@ class JournalEngine(Engine):
         recent = feed.after(after_seq) if feed is not None else None
         return await self._store.events(run, after_seq) if recent is None else recent
 
-    async def _insert(self, row: RunRow, body: bytes) -> tuple[RunRow, bool]:
+    async def _insert(self, row: RunRow, body: bytes, kept: bytes) -> Inserted:
         """Record the run; if it is new, let it be interpreted."""
-        found, was_added = await (await self._store.put(changes.insert_run(row, body)))
-        if was_added:
-            self._scheduler.submit(found)
-        return found, was_added
+        inserted = await (await self._store.put(changes.insert_run(row, body, kept)))
+        if inserted.is_new and inserted.row is not None:
+            self._scheduler.submit(inserted.row)
+        return inserted
 
     async def _end_left_over(self) -> None:
         """End the processes that a killed engine noted and its reaper did not end."""

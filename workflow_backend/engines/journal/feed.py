@@ -64,8 +64,8 @@ class LiveFeeds:
         self._feeds: dict[int, LiveFeed] = {}
 
     def open(self, run: int, last_seq: int) -> None:
-        """The run has not ended, and will get events."""
-        self._feeds[run] = LiveFeed(last_seq)
+        """The run has not ended, and will get events; who follows it already goes on."""
+        self._feeds.setdefault(run, LiveFeed(last_seq))
 
     def get(self, run: int) -> LiveFeed | None:
         """The feed of a run, None if the run has ended."""

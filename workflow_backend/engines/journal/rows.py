@@ -1,20 +1,23 @@
 """Rows of the journal to and from the types of the engine's contract."""
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 
 from workflow_backend.definition.model import Workflow
-from workflow_backend.engines.base import AttemptResult, Run, RunEvent
+from workflow_backend.engines.base import Artefact, AttemptResult, Run, RunOptions
+from workflow_backend.events import time_text
 from workflow_backend.interpreter import INTERPRETER_VERSION
 
 RUN_COLUMNS = (
     "id, run_id, owner, workflow, definition, interpreter, status, inputs, outputs, error,"
-    " cancel_reason, created_at, started_at, finished_at,"
+    " cancel_reason, created_at, started_at, finished_at, closed_at, parent, rerun_of,"
+    " scheduled_by, depth, run_group, group_policy,"
     " coalesce((SELECT max(seq) FROM events WHERE events.run = runs.id), 0)"
 )
 
@@ -37,6 +40,13 @@ class RunRow:
     created_at: str
     started_at: str | None
     finished_at: str | None
+    closed_at: str | None
+    parent: str | None
+    rerun_of: str | None
+    scheduled_by: str | None
+    depth: int
+    run_group: str | None
+    group_policy: str
     last_seq: int
 
     @classmethod
@@ -60,11 +70,20 @@ class RunRow:
             inputs={} if brief else orjson.loads(self.inputs),
             outputs={} if brief else orjson.loads(self.outputs),
             steps=tuple(steps),
+            parent_run_id=self.parent,
+            rerun_of=self.rerun_of,
+            scheduled_by=self.scheduled_by,
         )
 
 
 def new_row(
-    run_id: str, owner: str, workflow: str, definition: str, inputs: Mapping[str, object]
+    run_id: str,
+    owner: str,
+    workflow: str,
+    definition: str,
+    inputs: Mapping[str, object],
+    options: RunOptions,
+    parent: str | None = None,
 ) -> RunRow:
     """A run that was not recorded yet.
 
@@ -90,6 +109,13 @@ def new_row(
         created_at=now(),
         started_at=None,
         finished_at=None,
+        closed_at=None,
+        parent=parent,
+        rerun_of=options.rerun_of,
+        scheduled_by=options.scheduled_by,
+        depth=options.depth,
+        run_group=options.group,
+        group_policy=options.group_policy,
         last_seq=0,
     )
 
@@ -109,65 +135,31 @@ def decode_workflow(body: bytes) -> Workflow:
 
 def encode_result(result: AttemptResult) -> bytes:
     """The record of one attempt."""
-    return orjson.dumps(
-        {
-            "status": result.status,
-            "outputs": result.outputs,
-            "exit_code": result.exit_code,
-            "error": result.error,
-            "duration_seconds": result.duration_seconds,
-            "will_retry": result.will_retry,
-        }
-    )
+    record: dict[str, object] = {
+        "status": result.status,
+        "outputs": result.outputs,
+        "exit_code": result.exit_code,
+        "error": result.error,
+        "duration_seconds": result.duration_seconds,
+        "will_retry": result.will_retry,
+    }
+    if result.artefacts:
+        record["artefacts"] = [asdict(artefact) for artefact in result.artefacts]
+    return orjson.dumps(record)
 
 
 def decode_result(value: bytes) -> AttemptResult:
     """The attempt that was recorded."""
-    return AttemptResult(**orjson.loads(value))
+    record = orjson.loads(value)
+    artefacts = tuple(Artefact(**artefact) for artefact in record.pop("artefacts", ()))
+    return AttemptResult(**record, artefacts=artefacts)
 
 
 def now() -> str:
     """The time as events carry it: RFC 3339, UTC, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time_text(time.time())
 
 
 def seconds_between(start: str, end: str) -> float:
     """The time between two times that `now` gave."""
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-
-
-def steps_of(names: Iterable[str], events: Iterable[RunEvent]) -> list[dict[str, object]]:
-    """The state of each step, read from the events of its run."""
-    steps: dict[str, dict[str, object]] = {
-        name: {"name": name, "status": "pending"} for name in names
-    }
-    for event in events:
-        step = steps.get(str(event.get("step")))
-        if step is None:
-            continue
-        kind = event["type"]
-        step["attempt"] = event.get("attempt", step.get("attempt"))
-        if kind == "step_running":
-            step["status"] = "running"
-            step["started_at"] = event["time"]
-        elif kind == "step_skipped":
-            step.update(status="skipped", reason=event["reason"])
-        elif kind in {"step_complete", "step_failed"}:
-            step.update({key: event[key] for key in _ENDED_FIELDS if key in event})
-            step["status"] = _status(event)
-            step["finished_at"] = event["time"]
-    return [
-        {key: value for key, value in step.items() if value is not None} for step in steps.values()
-    ]
-
-
-def _status(event: RunEvent) -> str:
-    if event["type"] == "step_complete":
-        return "success"
-    if event.get("will_retry"):
-        return "pending"
-    status = str(event.get("status", "failed"))
-    return "failed" if status == "worker_lost" else status
-
-
-_ENDED_FIELDS = ("duration", "output", "exit_code", "error", "will_retry")

@@ -2,30 +2,31 @@
 
 Guarantees: an attempt whose result is recorded is not made again; an attempt that a crash
 interrupted is made again under the same number (or is lost, if its step says so); no result is
-recorded for an attempt that the engine's own end interrupted.
+recorded for an attempt that the engine's own end interrupted; a wait that is over stays over.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 import orjson
 from typing_extensions import override
 
 from workflow_backend import events
 from workflow_backend.definition.durations import format_duration
-from workflow_backend.definition.expressions import to_text
 from workflow_backend.engines.base import (
     AttemptResult,
     AttemptSpec,
     AttemptWatch,
+    ChildResult,
+    ChildSpec,
     Executor,
     RunEvent,
     Runtime,
 )
 from workflow_backend.engines.journal import changes
+from workflow_backend.engines.journal.changes import Appended, RunEnd
 from workflow_backend.engines.journal.rows import (
     RunRow,
     decode_result,
@@ -35,10 +36,9 @@ from workflow_backend.engines.journal.rows import (
 )
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.retries import will_retry
+from workflow_backend.step_state import StepState, states_to_json
 
-T = TypeVar("T")
-
-EVENT_OUTPUTS_BYTES = 16 * 1024
+RunChild = Callable[[RunRow, ChildSpec], Awaitable[ChildResult]]
 
 
 class JournalRuntime(Runtime):
@@ -50,9 +50,15 @@ class JournalRuntime(Runtime):
         store: JournalStore,
         executor: Executor,
         attempts: asyncio.Semaphore,
+        run_child: RunChild,
         is_closing: Callable[[], bool],
     ) -> None:
         self._row = row
+        self._run_child = run_child
+        self._signals: dict[str, asyncio.Future[bytes]] = {}
+        self._queued: set[str] = set()
+        # Whether messages about the end may have to be sent after it.
+        self.goes_on_after_end = False
         self._records: Mapping[str, bytes] = {}
         self._store = store
         self._executor = executor
@@ -64,14 +70,19 @@ class JournalRuntime(Runtime):
             self.request_cancel(row.cancel_reason)
 
     async def load(self) -> None:
-        """Read what earlier interpretations of the run recorded."""
-        if self._row.last_seq:
-            self._records = await self._store.records(self._row.id)
+        """Read what was recorded of the run: by earlier interpretations, or before the first."""
+        self._records = await self._store.records(self._row.id)
 
     def request_cancel(self, reason: str) -> None:
         """Let the interpreter know that the run is to be cancelled."""
         if not self._cancelled.done():
             self._cancelled.set_result(reason)
+
+    def deliver(self, signal: str, value: bytes) -> None:
+        """Let who waits for the signal know that it is recorded."""
+        given = self._signal(signal)
+        if not given.done():
+            given.set_result(value)
 
     @override
     async def cancel_requested(self) -> str:
@@ -83,8 +94,7 @@ class JournalRuntime(Runtime):
         if recorded is not None:
             return decode_result(recorded)
         if self._attempts.locked():
-            queued = events.step_queued(spec.step.name)
-            await self.emit(f"{spec.step.name}:queued", queued)
+            await self._say_queued(spec)
         async with self._attempts:
             if self._is_lost(spec):
                 return await self._record(spec, _lost(), None)
@@ -97,32 +107,63 @@ class JournalRuntime(Runtime):
 
     @override
     async def sleep(self, key: str, seconds: float) -> None:
-        recorded = self._records.get(key)
-        ends_at = time.time() + seconds if recorded is None else float(orjson.loads(recorded))
-        if recorded is None:
-            await self._store.put(changes.record(self._row.id, key, orjson.dumps(ends_at)))
-        # A clock that was set back must not make the wait longer than it was meant to be.
-        await asyncio.sleep(min(max(ends_at - time.time(), 0), seconds))
+        await asyncio.sleep(await self._seconds_left(key, seconds))
 
     @override
-    async def emit(self, key: str, event: RunEvent) -> None:
-        if key in self._records:
-            return
+    async def wait_signal(
+        self, signal: str, key: str, seconds: float | None
+    ) -> Mapping[str, object] | None:
+        if f"{key}:late" in self._records:
+            return None
+        value = self._records.get(signal)
+        if value is None and seconds is None:
+            value = await asyncio.shield(self._signal(signal))
+        elif value is None and seconds is not None:
+            value = await self._signal_in_time(signal, key, seconds)
+        payload: Mapping[str, object] | None = None if value is None else orjson.loads(value)
+        return payload
+
+    @override
+    async def child(self, key: str, spec: ChildSpec) -> ChildResult:
+        return await self._run_child(self._row, spec)
+
+    @override
+    async def emit(self, key: str, event: RunEvent) -> float:
+        at = time.time()
+        recorded = self._records.get(key)
+        if recorded is not None:
+            # Version 1 recorded no times.
+            return float(orjson.loads(recorded) or at)
         match event["type"]:
             case "workflow_started":
-                await self._store.begin(self._row.id, self._complete(event), key)
-            case "workflow_complete":
-                await self._finish(key, event)
-            case "step_queued" if f"{event['step']}#1" in self._records:
-                # It began before the crash; then it waited for nothing, or has said so.
-                return
+                await self._store.begin(self._row.id, self._complete(event, at), key, at)
+            case "step_queued":
+                await self._emit_queued(key, event, at)
             case _:
-                await self._store.append(self._row.id, self._complete(event), key)
+                await self._store.append(self._row.id, self._complete(event, at), key, at)
+        return at
+
+    @override
+    async def complete(self, event: RunEvent, states: Mapping[str, StepState]) -> None:
+        if "run:complete" in self._records:
+            return
+        complete = self._complete(event)
+        outputs = event.get("outputs")
+        outputs = outputs if isinstance(outputs, Mapping) else {}
+        if outputs:
+            complete["outputs"] = events.bounded_outputs(outputs)
+        seconds = seconds_between(self._started_at, str(complete["time"]))
+        complete["duration"] = format_duration(seconds)
+        end = RunEnd(
+            orjson.dumps(dict(outputs)),
+            orjson.dumps(states_to_json(states)),
+            closes=not self.goes_on_after_end,
+        )
+        await (await self._store.finish(self._row.id, complete, "run:complete", end))
 
     async def fail(self, error: str) -> None:
         """End the run as failed, for a reason outside the workflow."""
-        event = events.workflow_complete(self._row.workflow, "failed", error, {})
-        await self.emit("run:complete", event)
+        await self.complete(events.workflow_complete(self._row.workflow, "failed", error, {}), {})
 
     async def emit_output(self, event: RunEvent) -> None:
         """Append a `step_output`; the answer comes when it is durable, which slows floods down."""
@@ -132,14 +173,49 @@ class JournalRuntime(Runtime):
         """Note a process group, so that a later engine can end it."""
         self._store.put_now(changes.add_group(mark, pgid, birth))
 
+    async def _emit_queued(self, key: str, event: RunEvent, at: float) -> None:
+        # If it began before a crash, then it waited for nothing, or has said so.
+        has_begun = f"{key.removesuffix(':queued')}#1" in self._records
+        if not has_begun and key not in self._queued:
+            self._queued.add(key)
+            await self._store.append(self._row.id, self._complete(event, at), key, at)
+
+    def _signal(self, signal: str) -> asyncio.Future[bytes]:
+        return self._signals.setdefault(signal, asyncio.get_running_loop().create_future())
+
+    async def _signal_in_time(self, signal: str, key: str, seconds: float) -> bytes | None:
+        """The signal, or None: then it is recorded that the time was over before it came."""
+        left = await self._seconds_left(f"{key}:deadline", seconds)
+        try:
+            async with asyncio.timeout(left):
+                return await asyncio.shield(self._signal(signal))
+        except TimeoutError:
+            return await (await self._store.put(changes.record_late(self._row.id, signal, key)))
+
+    async def _seconds_left(self, key: str, seconds: float) -> float:
+        """How much is left of a time whose end is recorded under `key`."""
+        recorded = self._records.get(key)
+        ends_at = time.time() + seconds if recorded is None else float(orjson.loads(recorded))
+        if recorded is None:
+            await self._store.put(changes.record(self._row.id, key, orjson.dumps(ends_at)))
+        # A clock that was set back must not make the wait longer than it was meant to be.
+        return min(max(ends_at - time.time(), 0), seconds)
+
     def _is_lost(self, spec: AttemptSpec) -> bool:
         policy = spec.step.retry
         began = f"{spec.key}:running" in self._records
         return began and policy is not None and not policy.on_worker_lost
 
+    async def _say_queued(self, spec: AttemptSpec) -> None:
+        """Say that the attempt waits for the engine, unless the step has said so already."""
+        if not spec.is_hidden:
+            await self.emit(f"{spec.place}:queued", events.step_queued(spec.name))
+
     async def _announce(self, spec: AttemptSpec) -> None:
         """Say that the attempt begins; where that must not happen twice, durably so."""
-        event = self._complete(events.step_running(spec.step, spec.attempt))
+        if spec.is_hidden:
+            return
+        event = self._complete(events.step_running(spec))
         policy = spec.step.retry
         if policy is None or policy.on_worker_lost:
             await self._store.append(self._row.id, event)
@@ -151,9 +227,7 @@ class JournalRuntime(Runtime):
     ) -> AttemptResult:
         """Record the result with its event; once that began it is not given up."""
         result = replace(result, will_retry=will_retry(spec, result))
-        event = self._complete(events.step_ended(spec.step.name, spec.attempt, result))
-        value = encode_result(result)
-        done = await self._store.append_result(self._row.id, spec.key, value, event, mark)
+        done = await self._put_result(spec, result, mark)
         try:
             await asyncio.shield(done)
         except asyncio.CancelledError:
@@ -162,24 +236,18 @@ class JournalRuntime(Runtime):
             await done
         return result
 
-    async def _finish(self, key: str, event: RunEvent) -> None:
-        complete = self._complete(event)
-        seconds = seconds_between(self._started_at, str(complete["time"]))
-        outputs = orjson.dumps(event.get("outputs", {}))
-        if len(outputs) > EVENT_OUTPUTS_BYTES:
-            complete["outputs"] = {
-                name: events.clip(
-                    to_text(value),
-                    events.EVENT_HEAD_CHARACTERS,
-                    events.EVENT_TAIL_CHARACTERS,
-                )
-                for name, value in orjson.loads(outputs).items()
-            }
-        complete["duration"] = format_duration(seconds)
-        await (await self._store.finish(self._row.id, complete, key, outputs))
+    async def _put_result(
+        self, spec: AttemptSpec, result: AttemptResult, mark: str | None
+    ) -> asyncio.Future[Appended] | asyncio.Future[None]:
+        value = encode_result(result)
+        if spec.is_hidden:
+            change = changes.record_result(self._row.id, spec.key, value, mark)
+            return await self._store.put(change)
+        event = self._complete(events.step_ended(spec, result))
+        return await self._store.append_result(self._row.id, spec.key, value, event, mark)
 
-    def _complete(self, event: RunEvent) -> dict[str, object]:
-        return {"run_id": self._row.run_id, "time": now(), **event}
+    def _complete(self, event: RunEvent, at: float | None = None) -> dict[str, object]:
+        return events.stamped(event, self._row.run_id, time.time() if at is None else at)
 
 
 class _Watch(AttemptWatch):
@@ -192,8 +260,9 @@ class _Watch(AttemptWatch):
 
     @override
     async def output(self, text: str) -> None:
-        event = events.step_output(self._spec.step.name, self._spec.attempt, text)
-        await self._runtime.emit_output(event)
+        if not self._spec.is_hidden:
+            event = events.step_output(self._spec.name, self._spec.attempt, text)
+            await self._runtime.emit_output(event)
 
     @override
     def process_started(self, pgid: int, birth: str | None, mark: str) -> None:

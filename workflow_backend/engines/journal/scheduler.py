@@ -1,8 +1,9 @@
 """Which runs are interpreted now, and which wait for one of them to end.
 
-Guarantees: every run that was submitted gets its turn, in order; a run that was cancelled while it
-waited ends at once; a run whose interpretation fails for a reason of ours ends as failed, and one
-that cannot be recorded is left as it is in the journal.
+Guarantees: every run that was submitted gets its turn, in order, and of a group one at a time; a
+run that was cancelled while it waited ends at once; a run whose interpretation fails for a reason
+of ours ends as failed, with the runs inside it, and one that cannot be recorded is left as it is in
+the journal.
 """
 
 import asyncio
@@ -13,14 +14,19 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from workflow_backend.engines.base import Executor
+from workflow_backend.engines.base import ChildResult, ChildSpec, Executor, RunOptions
+from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.definitions import Definitions
 from workflow_backend.engines.journal.feed import LiveFeeds
-from workflow_backend.engines.journal.rows import RunRow
+from workflow_backend.engines.journal.groups import Groups
+from workflow_backend.engines.journal.rows import RunRow, encode_workflow, new_row, now
 from workflow_backend.engines.journal.runtime import JournalRuntime
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.journal.writer import JournalBrokenError
-from workflow_backend.interpreter import INTERPRETER_VERSION, interpret
+from workflow_backend.interpreter import SUPPORTED_VERSIONS, interpret
+from workflow_backend.step_state import states_from_json, states_to_json
+
+_PARENT_ENDED = "the run that it belongs to has ended"
 
 _logger = logging.getLogger(__name__)
 
@@ -29,12 +35,13 @@ _logger = logging.getLogger(__name__)
 class _Active:
     """A run that is being interpreted."""
 
+    row: RunRow
     runtime: JournalRuntime
     task: asyncio.Task[None]
 
 
 class RunScheduler:
-    """Interprets the submitted runs, so many at a time."""
+    """Interprets the submitted runs, so many at a time; runs inside others are not counted."""
 
     def __init__(
         self,
@@ -54,27 +61,49 @@ class RunScheduler:
         self._max_runs = max_runs
         self._attempts = asyncio.Semaphore(max_attempts)
         self._on_finished = on_finished
+        self._groups = Groups()
         self._waiting: OrderedDict[int, RunRow] = OrderedDict()
         self._active: dict[int, _Active] = {}
+        self._outer_count = 0
         self._is_closing = False
 
     @property
     def waiting_count(self) -> int:
         """How many runs wait."""
-        return len(self._waiting)
+        return len(self._waiting) + self._groups.waiting_count
+
+    def resume(self, rows: list[RunRow]) -> None:
+        """Go on with the runs that an earlier engine left; those under way keep their groups.
+
+        A run inside another waits until that asks for it.
+        """
+        open_ids = {row.run_id for row in rows}
+        for row in sorted(rows, key=lambda row: (row.started_at is None, row.id)):
+            if row.parent is None:
+                self.submit(row)
+                continue
+            self._open_feed(row)
+            if row.parent not in open_ids:
+                self._start(replace(row, cancel_reason=_PARENT_ENDED))
 
     def submit(self, row: RunRow) -> None:
         """Interpret the run when its turn comes; its events can be followed from now on."""
-        self._feeds.open(row.id, row.last_seq)
-        if row.cancel_reason is not None:
+        self._open_feed(row)
+        if row.cancel_reason is not None or row.finished_at is not None:
             self._start(row)
             return
-        self._waiting[row.id] = row
-        self._start_waiting()
+        before = self._groups.before(row) if row.group_policy == "cancel_running" else []
+        if self._groups.enter(row):
+            self._waiting[row.id] = row
+            self._start_waiting()
+        for other in before:
+            self._let_go(other, f"run {row.run_id} of the group `{row.run_group}` took its place")
 
     def cancel(self, run: int, reason: str) -> asyncio.Task[None] | None:
         """Cancel the run; the task that ends when the run has, None if it is not here."""
         row = self._waiting.pop(run, None)
+        if row is None:
+            row = self._groups.take_out(run)
         if row is not None:
             self._start(replace(row, cancel_reason=reason))
         active = self._active.get(run)
@@ -83,30 +112,62 @@ class RunScheduler:
         active.runtime.request_cancel(reason)
         return active.task
 
+    def deliver(self, run: int, signal: str, value: bytes) -> None:
+        """Hand a recorded signal to the run, if it is being interpreted."""
+        active = self._active.get(run)
+        if active is not None:
+            active.runtime.deliver(signal, value)
+
     async def close(self) -> None:
         """Stop interpreting: steps that run are ended, and their runs stay unfinished."""
         self._is_closing = True
         self._waiting.clear()
+        self._groups.clear()
         tasks = [active.task for active in self._active.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _open_feed(self, row: RunRow) -> None:
+        if row.finished_at is None:
+            self._feeds.open(row.id, row.last_seq)
+
+    def _let_go(self, run: int, reason: str) -> None:
+        """Cancel a run for another one's sake; the first reason is the one that is kept."""
+        self._store.put_now(changes.request_cancel(run, reason))
+        self.cancel(run, reason)
+
     def _start_waiting(self) -> None:
-        while self._waiting and len(self._active) < self._max_runs and not self._is_closing:
+        while self._waiting and self._outer_count < self._max_runs and not self._is_closing:
             _, row = self._waiting.popitem(last=False)
             self._start(row)
 
-    def _start(self, row: RunRow) -> None:
+    def _start(self, row: RunRow) -> _Active:
         runtime = JournalRuntime(
-            row, self._store, self._executor, self._attempts, lambda: self._is_closing
+            row,
+            self._store,
+            self._executor,
+            self._attempts,
+            self._run_child,
+            lambda: self._is_closing,
         )
         task = asyncio.create_task(self._run(row, runtime), name=f"run {row.run_id}")
-        self._active[row.id] = _Active(runtime, task)
-        task.add_done_callback(lambda _: self._ended(row.id))
+        active = self._active[row.id] = _Active(row, runtime, task)
+        self._outer_count += row.parent is None
+        task.add_done_callback(lambda _: self._ended(row))
+        return active
 
-    def _ended(self, run: int) -> None:
-        del self._active[run]
+    def _ended(self, row: RunRow) -> None:
+        del self._active[row.id]
+        self._outer_count -= row.parent is None
+        following = self._groups.leave(row)
+        if self._is_closing:
+            return
+        if following is not None:
+            self._waiting[following.id] = following
+        for active in list(self._active.values()):
+            if active.row.parent == row.run_id:
+                active.runtime.request_cancel(_PARENT_ENDED)
         self._on_finished()
         self._start_waiting()
 
@@ -123,17 +184,79 @@ class RunScheduler:
 
     async def _interpret(self, row: RunRow, runtime: JournalRuntime) -> None:
         await runtime.load()
-        if row.interpreter != INTERPRETER_VERSION:
+        if row.interpreter not in SUPPORTED_VERSIONS:
             await runtime.fail(
                 f"the run began with version {row.interpreter} of the interpreter, which this"
-                f" program (version {INTERPRETER_VERSION}) cannot continue; start it again"
+                f" program (versions {min(SUPPORTED_VERSIONS)} to {max(SUPPORTED_VERSIONS)}) cannot"
+                " continue; start it again"
             )
-            return
-        workflow = await self._definitions.get(row.definition)
-        await interpret(workflow, orjson.loads(row.inputs), runtime, run_id=row.run_id)
+        else:
+            workflow = await self._definitions.get(row.definition)
+            runtime.goes_on_after_end = bool(workflow.notify)
+            await interpret(
+                workflow,
+                orjson.loads(row.inputs),
+                runtime,
+                run_id=row.run_id,
+                owner=row.owner,
+                depth=row.depth,
+                kept=states_from_json(orjson.loads(await self._store.kept(row.id))),
+            )
+        if runtime.goes_on_after_end:
+            await (await self._store.put(changes.close(row.id, now())))
 
     async def _fail(self, row: RunRow, runtime: JournalRuntime, error: Exception) -> None:
         try:
             await runtime.fail(f"the engine failed: {type(error).__name__}; see the server's log")
+            await (await self._store.put(changes.close(row.id, now())))
         except JournalBrokenError as broken:
             self._feeds.close(row.id, broken)
+
+    async def _run_child(self, parent: RunRow, spec: ChildSpec) -> ChildResult:
+        """A run inside another, from its beginning or from where it is, to its end.
+
+        A caller that is cancelled cancels the run; its end comes all the same.
+        """
+        finding = asyncio.create_task(self._child_row(parent, spec))
+        try:
+            row = await asyncio.shield(finding)
+            if row.closed_at is None:
+                await asyncio.shield(self._child_task(row))
+        except asyncio.CancelledError as reason:
+            if self._is_closing:
+                raise
+            row = await finding
+            if row.closed_at is None:
+                task = self._child_task(row)
+                self._let_go(row.id, str(reason) or "the run that it belongs to was cancelled")
+                await asyncio.wait([task])
+        row = await self._store.by_id(row.id)
+        states = states_from_json(orjson.loads(await self._store.states(row.id)))
+        run = row.to_run()
+        return ChildResult(run.status, run.error, run.outputs, states)
+
+    def _child_task(self, row: RunRow) -> asyncio.Task[None]:
+        """The interpretation of a run inside another, begun if it is not under way."""
+        self._open_feed(row)
+        active = self._active.get(row.id) or self._start(row)
+        return active.task
+
+    async def _child_row(self, parent: RunRow, spec: ChildSpec) -> RunRow:
+        digest, body = encode_workflow(spec.workflow)
+        self._definitions.keep(digest, spec.workflow)
+        options = RunOptions(depth=parent.depth)
+        row = new_row(
+            spec.run_id,
+            parent.owner,
+            spec.workflow.name,
+            digest,
+            spec.inputs,
+            options,
+            parent.run_id,
+        )
+        kept = orjson.dumps(states_to_json(spec.kept))
+        inserted = await (await self._store.put(changes.insert_run(row, body, kept)))
+        found = inserted.row
+        if found is None or found.parent != parent.run_id:
+            raise RuntimeError(f"the run id {spec.run_id} is taken by a run of somebody else")
+        return found

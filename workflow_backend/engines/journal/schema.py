@@ -51,6 +51,36 @@ CREATE TABLE process_groups (
 ) WITHOUT ROWID;
 """
 
+# Runs inside others, what a run takes over, groups; a run is closed once nothing of it goes on.
+_VERSION_2 = """
+ALTER TABLE runs ADD COLUMN parent TEXT;
+ALTER TABLE runs ADD COLUMN rerun_of TEXT;
+ALTER TABLE runs ADD COLUMN scheduled_by TEXT;
+ALTER TABLE runs ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN run_group TEXT;
+ALTER TABLE runs ADD COLUMN group_policy TEXT NOT NULL DEFAULT 'queue';
+ALTER TABLE runs ADD COLUMN closed_at TEXT;
+ALTER TABLE runs ADD COLUMN kept BLOB NOT NULL DEFAULT '{}';
+ALTER TABLE runs ADD COLUMN states BLOB NOT NULL DEFAULT '{}';
+UPDATE runs SET closed_at = finished_at;
+DROP INDEX runs_by_owner;
+DROP INDEX runs_by_status;
+DROP INDEX runs_by_workflow;
+DROP INDEX runs_by_workflow_and_status;
+DROP INDEX runs_unfinished;
+DROP INDEX runs_finished;
+CREATE INDEX runs_by_owner ON runs (owner, id) WHERE parent IS NULL;
+CREATE INDEX runs_by_status ON runs (owner, status, id) WHERE parent IS NULL;
+CREATE INDEX runs_by_workflow ON runs (owner, workflow, id) WHERE parent IS NULL;
+CREATE INDEX runs_by_workflow_and_status ON runs (owner, workflow, status, id)
+  WHERE parent IS NULL;
+CREATE INDEX runs_by_parent ON runs (parent, id) WHERE parent IS NOT NULL;
+CREATE INDEX runs_open ON runs (id) WHERE closed_at IS NULL;
+CREATE INDEX runs_closed ON runs (closed_at) WHERE closed_at IS NOT NULL AND parent IS NULL;
+CREATE INDEX runs_in_group ON runs (owner, run_group)
+  WHERE run_group IS NOT NULL AND closed_at IS NULL;
+"""
+
 _VERSION_TABLE = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)"
 
 
@@ -83,11 +113,17 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    # Not executescript: it would commit the transaction.
-    for statement in _VERSION_1.split(";"):
-        if statement.strip():
-            connection.execute(statement)
+def _statements(script: str) -> Callable[[sqlite3.Connection], None]:
+    def migrate(connection: sqlite3.Connection) -> None:
+        # Not executescript: it would commit the transaction.
+        for statement in script.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+
+    return migrate
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _statements(_VERSION_1),
+    _statements(_VERSION_2),
+)

@@ -13,16 +13,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 
 from workflow_backend.engines.base import RunEvent, RunFilter
 from workflow_backend.engines.journal import changes
-from workflow_backend.engines.journal.changes import Appended, Sequences
+from workflow_backend.engines.journal.changes import Appended, RunEnd, Sequences
 from workflow_backend.engines.journal.rows import RUN_COLUMNS, RunRow
 from workflow_backend.engines.journal.schema import prepare
 from workflow_backend.engines.journal.writer import Change, JournalBrokenError, JournalWriter
+from workflow_backend.run_steps import STEP_EVENTS
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -86,10 +87,10 @@ class JournalStore:
         return self._open_writer.put_now(change)
 
     async def append(
-        self, run: int, event: RunEvent, key: str | None = None
+        self, run: int, event: RunEvent, key: str | None = None, at: float = 0.0
     ) -> asyncio.Future[Appended]:
-        """Append an event to a run, with the mark that `key` is done."""
-        return await self.put(changes.append(self._sequences, run, event, key))
+        """Append an event to a run, with the record that `key` was done at this time."""
+        return await self.put(changes.append(self._sequences, run, event, key, at))
 
     async def append_result(
         self, run: int, key: str, value: bytes, event: RunEvent, mark: str | None
@@ -98,14 +99,16 @@ class JournalStore:
         return await self.put(changes.append_result(self._sequences, run, key, value, event, mark))
 
     async def finish(
-        self, run: int, event: RunEvent, key: str, outputs: bytes
+        self, run: int, event: RunEvent, key: str, end: RunEnd
     ) -> asyncio.Future[Appended]:
         """Append a run's last event and end the run as it says."""
-        return await self.put(changes.finish(self._sequences, run, event, key, outputs))
+        return await self.put(changes.finish(self._sequences, run, event, key, end))
 
-    async def begin(self, run: int, event: RunEvent, key: str) -> asyncio.Future[Appended]:
+    async def begin(
+        self, run: int, event: RunEvent, key: str, at: float
+    ) -> asyncio.Future[Appended]:
         """Append a run's first event; the run is running."""
-        return await self.put(changes.begin(self._sequences, run, event, key))
+        return await self.put(changes.begin(self._sequences, run, event, key, at))
 
     async def find(self, run_id: str, owner: str) -> RunRow | None:
         """The run of this owner."""
@@ -113,10 +116,23 @@ class JournalStore:
         rows = await self._read(query, (run_id, owner))
         return RunRow.of(rows[0]) if rows else None
 
-    async def unfinished(self) -> list[RunRow]:
-        """The runs that have not ended, oldest first."""
-        query = f"SELECT {RUN_COLUMNS} FROM runs WHERE finished_at IS NULL ORDER BY id"  # noqa: S608
+    async def open_runs(self) -> list[RunRow]:
+        """The runs of which something may still go on, oldest first."""
+        query = f"SELECT {RUN_COLUMNS} FROM runs WHERE closed_at IS NULL ORDER BY id"  # noqa: S608
         return [RunRow.of(row) for row in await self._read(query)]
+
+    async def by_id(self, run: int) -> RunRow:
+        """A run that is there, as it is now."""
+        query = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - our own columns
+        return RunRow.of((await self._read(query, (run,)))[0])
+
+    async def kept(self, run: int) -> bytes:
+        """The steps whose results the run takes over, as JSON."""
+        return await self._blob("kept", run)
+
+    async def states(self, run: int) -> bytes:
+        """What the steps of an ended run came to, as JSON."""
+        return await self._blob("states", run)
 
     async def page(self, wanted: RunFilter, before: int | None, limit: int) -> list[RunRow]:
         """Runs of an owner, newest first."""
@@ -133,10 +149,10 @@ class JournalStore:
 
     async def step_events(self, run: int) -> list[RunEvent]:
         """The events that change a step's state, in order."""
+        marks = ", ".join("?" * len(STEP_EVENTS))
         rows = await self._read(
-            "SELECT data FROM events WHERE run = ? AND type IN ('step_queued', 'step_running',"
-            " 'step_complete', 'step_failed', 'step_skipped') ORDER BY seq",
-            (run,),
+            f"SELECT data FROM events WHERE run = ? AND type IN ({marks}) ORDER BY seq",  # noqa: S608
+            (run, *STEP_EVENTS),
         )
         return [orjson.loads(row[0]) for row in rows]
 
@@ -163,6 +179,11 @@ class JournalStore:
         """The groups whose end was not recorded."""
         rows = await self._read("SELECT mark, pgid, birth FROM process_groups")
         return [ProcessGroup(*row) for row in rows]
+
+    async def _blob(self, column: Literal["kept", "states"], run: int) -> bytes:
+        query = f"SELECT {column} FROM runs WHERE id = ?"  # noqa: S608 - one of two names
+        value: bytes = (await self._read(query, (run,)))[0][0]
+        return value
 
     async def _read(self, query: str, values: Sequence[object] = ()) -> list[Row]:
         loop = asyncio.get_running_loop()
@@ -218,6 +239,10 @@ def page_query(wanted: RunFilter, before: int | None, limit: int) -> tuple[str, 
         conditions.append(("status = ?", wanted.status))
     if before is not None:
         conditions.append(("id < ?", before))
-    where = " AND ".join(condition for condition, _ in conditions)
+    inside = "parent IS NULL"
+    if wanted.parent_run_id is not None:
+        inside = "parent IS NOT NULL"
+        conditions.append(("parent = ?", wanted.parent_run_id))
+    where = " AND ".join([*(condition for condition, _ in conditions), inside])
     query = f"SELECT {RUN_COLUMNS} FROM runs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
     return query, [*(value for _, value in conditions), limit]
