@@ -224,6 +224,7 @@ class Run:
     parent_run_id: str | None = None
     rerun_of: str | None = None
     scheduled_by: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import asyncio
 import codecs
 import re
 import socket
+import time
 from collections.abc import Mapping
 
 import aiohttp
@@ -26,6 +27,7 @@ from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
 from workflow_backend.steps.capture import HeadAndTail
 from workflow_backend.steps.json_output import JsonOutputError, parse_json_output
 from workflow_backend.steps.run_folder import StepSetupError
+from workflow_backend.steps.webhook_signature import signed_headers
 
 MAX_REDIRECTS = 10
 MAX_READ_BYTES = 16 * 1024 * 1024
@@ -79,6 +81,8 @@ class HttpRunner:
             trust_env=False,
         ) as session:
             hop = _Hop.of(request)
+            if (signer := context.spec.sign_with) is not None:
+                hop.sign(context.secrets[signer], int(time.time()))
             for _ in range(MAX_REDIRECTS + 1):
                 self._check(hop.url)
                 hop.check_secrets(context.rules)
@@ -169,6 +173,11 @@ class _Hop:
                 headers["Content-Type"] = "application/json"
         return cls(request.method, URL(request.url), headers, body, has_secrets=True)
 
+    def sign(self, secret: str, timestamp: int) -> None:
+        """Sign the request, whose header `webhook-id` names it."""
+        signed = signed_headers(self.headers["webhook-id"], timestamp, self.body or b"", secret)
+        self.headers = {**self.headers, **signed}
+
     def check_secrets(self, rules: Mapping[str, SecretRule]) -> None:
         """Hold the request to where the secrets in it may go.
 
@@ -244,7 +253,9 @@ async def _end(
     kept = HeadAndTail(context.limits.stdout_characters)
     body, is_whole = await _read(response)
     charset = _CHARSET.search(response.headers.get("Content-Type", ""))
-    kept.add(context.masker.mask(_decode(body, charset.group(1) if charset else "utf-8")))
+    whole = context.masker.mask(_decode(body, charset.group(1) if charset else "utf-8"))
+    context.log.add(whole, kept)
+    kept.add(whole)
     text = kept.text()
     outputs: dict[str, object] = {
         "stdout": text,

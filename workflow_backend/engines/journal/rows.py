@@ -73,6 +73,7 @@ class RunRow:
             parent_run_id=self.parent,
             rerun_of=self.rerun_of,
             scheduled_by=self.scheduled_by,
+            depth=self.depth,
         )
 
 
