@@ -73,8 +73,8 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     ),
     "step key at the top": (f"name: x\nrun: ls\n{STEP}", "run", "belongs to a step", "steps:"),
     "top key on the step": (
-        "name: x\nsteps: [{name: a, run: ls, max_parallel: 2}]",
-        "steps[0].max_parallel",
+        "name: x\nsteps: [{name: a, run: ls, runner: local}]",
+        "steps[0].runner",
         "belongs to the top level",
         "outside",
     ),

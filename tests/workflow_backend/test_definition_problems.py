@@ -11,7 +11,7 @@ from tests.workflow_backend.faulty_definitions import CASES, GOOD, STEP
 from workflow_backend.definition import (
     InvalidWorkflowError,
     check_definition,
-    checks,
+    graph_checks,
     parse_workflow,
 )
 from workflow_backend.definition.normal_form import to_yaml
@@ -71,7 +71,7 @@ def test_problems_are_at_most_fifty() -> None:
 
 def test_thousands_of_unknown_names_are_not_all_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up = []
-    monkeypatch.setattr(checks, "closest", lambda name, known: looked_up.append(name))
+    monkeypatch.setattr(graph_checks, "closest", lambda name, known: looked_up.append(name))
     steps = [{"name": f"step{n}", "run": "ls", "depends": [f"stop{n}"]} for n in range(4_000)]
     checked = check_definition({"name": "x", "steps": steps})
     assert len(checked.problems) == len(looked_up) == 50

@@ -15,7 +15,7 @@ MAX_EXPRESSION_CHARACTERS = 1_000
 MAX_NESTING = 32
 MAX_MACRO_DEPTH = 2
 
-ROOTS = frozenset({"inputs", "steps", "env", "secrets", "run"})
+ROOTS = frozenset({"inputs", "steps", "env", "secrets", "run", "item", "index"})
 
 _MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})
 _KEYWORDS = frozenset({"true", "false", "null", "in"})

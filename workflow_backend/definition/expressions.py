@@ -1,7 +1,7 @@
 """Expressions: `${{ CEL }}` in texts, and bare CEL in `if`.
 
-The names known in an expression are `inputs`, `steps`, `env`, `secrets` and `run`; in `if` also
-the functions `success()`, `failure()` and `always()`.
+The names known in an expression are `inputs`, `steps`, `env`, `secrets` and `run`, for the items of
+a step also `item` and `index`; in `if` also the functions `success()`, `failure()` and `always()`.
 
 Guarantee: a value that was put into a text is never read as an expression again, also where
 secrets are put in later: what `render` leaves for `resolve_secrets` is escaped.
@@ -45,6 +45,7 @@ __all__ = [
     "resolve_secrets",
     "secret_name",
     "to_text",
+    "whole_expression",
 ]
 
 MAX_TEMPLATE_PARTS = 400
@@ -115,7 +116,7 @@ def render(template: str, context: Context, *, keep_secrets: bool = False) -> ob
         ExpressionError: As `evaluate`, or the template is malformed.
     """
     parts = parse_template(template)
-    whole = _whole_expression(parts)
+    whole = _whole_part(parts)
     if whole is not None and not keep_secrets:
         return evaluate(whole, context)
     rendered, text = "", ""
@@ -183,6 +184,15 @@ def expressions_in(template: str) -> list[str]:
     return [part.source for part in parse_template(template) if isinstance(part, Expression)]
 
 
+def whole_expression(template: str) -> str | None:
+    """The CEL of a text that is one `${{ }}` with nothing around it, whose value keeps its type.
+
+    Raises:
+        ExpressionError: As `parse_template`.
+    """
+    return _whole_part(parse_template(template))
+
+
 def secret_name(expression: str) -> str | None:
     """NAME, if the expression is exactly `secrets.NAME`."""
     root, dot, name = expression.strip().partition(".")
@@ -200,7 +210,7 @@ def to_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _whole_expression(parts: list[Literal | Expression]) -> str | None:
+def _whole_part(parts: list[Literal | Expression]) -> str | None:
     """The CEL of a template that is one expression with nothing but white space around it."""
     full = [part for part in parts if isinstance(part, Expression) or part.text.strip()]
     return full[0].source if len(full) == 1 and isinstance(full[0], Expression) else None

@@ -22,16 +22,8 @@ class StepGraph:
         self._bits = {name: 1 << index for index, name in enumerate(self._depends)}
 
     def cycles(self) -> list[list[str]]:
-        """The cycles, each as `[a, b, a]`: a depends on b, b depends on a; a few at most."""
-        depends = {name: list(others) for name, others in self._depends.items()}
-        found: list[list[str]] = []
-        while len(found) < _MAX_CYCLES:
-            cycle = _find_cycle(depends)
-            if cycle is None:
-                break
-            found.append(cycle)
-            depends[cycle[0]].remove(cycle[1])
-        return found
+        """The cycles, as `find_cycles` gives them."""
+        return find_cycles(self._depends)
 
     def levels(self) -> list[list[str]]:
         """The steps in groups: each step depends on earlier groups alone.
@@ -56,6 +48,19 @@ class StepGraph:
                     self._bits[other] | self._before[other] for other in self._depends[step]
                 )
         return bool(self._before.get(later, 0) & self._bits.get(name, 0))
+
+
+def find_cycles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """The cycles, each as `[a, b, a]`: a leads to b, b leads to a; a few at most."""
+    leads = {name: list(others) for name, others in graph.items()}
+    found: list[list[str]] = []
+    while len(found) < _MAX_CYCLES:
+        cycle = _find_cycle(leads)
+        if cycle is None:
+            break
+        found.append(cycle)
+        leads[cycle[0]].remove(cycle[1])
+    return found
 
 
 def _union(masks: Iterable[int]) -> int:

@@ -17,7 +17,17 @@ _COLOURS = {
     "skipped": "fill:#f3f4f6,stroke:#9ca3af",
     "cancelled": "fill:#fef3c7,stroke:#d97706",
 }
-_SHAPES = {"run": "[{}]", "python": "[{}]", "http": "([{}])", "needs_command": "{{{{{}}}}}"}
+_SHAPES = {
+    "run": "[{}]",
+    "python": "[{}]",
+    "container": "[{}]",
+    "http": "([{}])",
+    "approval": "{{{}}}",
+    "wait": "(({}))",
+    "agent": "[/{}/]",
+    "workflow": "[[{}]]",
+    "needs_command": "{{{{{}}}}}",
+}
 
 
 def to_mermaid(workflow: Workflow, states: Mapping[str, str] | None = None) -> str:

@@ -1,14 +1,16 @@
 """The reference of the definition for people, made of its schema."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from workflow_backend.definition.durations import MAX_SECONDS
 from workflow_backend.definition.patterns import RESERVED_ENV
-from workflow_backend.definition.reference_checks import FUNCTIONS, STEP_FIELDS
+from workflow_backend.definition.reference_checks import FUNCTIONS
 from workflow_backend.definition.schema import workflow_schema
+from workflow_backend.definition.step_references import STEP_FIELDS
 
 EXAMPLE = """\
 name: disk-report
@@ -45,13 +47,8 @@ def reference_markdown() -> str:
         "```",
         "",
     ]
-    for title, owner in (
-        ("Workflow", schema),
-        ("Inputs: `inputs.NAME`", definitions["InputSpec"]),
-        ("Steps: `steps[]`", definitions["Step"]),
-        ("Repeats: `steps[].retry`", definitions["RetryPolicy"]),
-        ("HTTP requests: `steps[].http`", definitions["HttpRequest"]),
-    ):
+    for name, (title, _) in _TABLES.items():
+        owner = schema if name == "Workflow" else definitions[name]
         lines += [f"## {title}", "", owner["description"], "", *_table(owner), ""]
     return "\n".join([*lines, _EXPRESSIONS.rstrip(), ""])
 
@@ -67,17 +64,29 @@ def _table(owner: dict[str, Any]) -> Iterator[str]:
 
 
 def _type(spec: dict[str, Any]) -> str:
+    """The type in words; that a key may be null instead of left out is not said each time."""
     if "enum" in spec:
         return _cell(" or ".join(f"`{value}`" for value in spec["enum"]))
     if "const" in spec:
-        return f"`{spec['const']}`"
+        return f"`{json.dumps(spec['const'])}`"
     if "$ref" in spec:
         return _REFERENCES[spec["$ref"].rsplit("/", 1)[-1]]
-    if spec.get("type") == "array":
-        return f"list of {_type(spec['items'])}"
-    if spec.get("type") == "object" and isinstance(spec.get("additionalProperties"), dict):
+    choices = [choice for choice in spec.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) > _MOST_CHOICES:
+        return "any JSON value"
+    if choices:
+        return " or ".join(map(_type, choices))
+    kinds = spec.get("type", "any JSON value")
+    kind = next((name for name in kinds if name != "null"), "null") if _is_list(kinds) else kinds
+    if kind == "array":
+        return f"list of {_type(spec['items'])}" if spec["items"] else "list"
+    if kind == "object" and isinstance(spec.get("additionalProperties"), dict):
         return f"mapping to {_type(spec['additionalProperties'])}"
-    return str(spec.get("type", "any JSON value"))
+    return str(kind)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
 
 
 def _default(spec: dict[str, Any]) -> str:
@@ -103,11 +112,29 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", "; ")
 
 
+# The tables by model: their titles, and what a reference to one is called.
+_TABLES = {
+    "Workflow": ("Workflow", "workflow"),
+    "InputSpec": ("Inputs: `inputs.NAME`", "input"),
+    "Step": ("Steps: `steps[]`", "step"),
+    "RetryPolicy": ("Retries: `steps[].retry`", "retry"),
+    "Repeat": ("Repeats: `steps[].repeat`", "repeat"),
+    "HttpRequest": ("HTTP requests: `steps[].http`", "request"),
+    "Approval": ("Approvals: `steps[].approval`", "approval"),
+    "Wait": ("Waits: `steps[].wait`", "wait"),
+    "AgentTask": ("Agents: `steps[].agent`", "agent"),
+    "AgentBudget": ("Budgets: `steps[].agent.budget`", "budget"),
+    "WorkflowCall": ("Calls: `steps[].workflow`", "call"),
+    "Container": ("Containers: `steps[].container`", "container"),
+    "SubWorkflow": ("Workflows inside: `workflows.NAME`", "workflow"),
+    "Schedule": ("Schedules: `schedule`", "schedule"),
+    "Concurrency": ("Groups: `concurrency`", "group"),
+    "Notification": ("Messages: `notify[]`", "message"),
+}
+_MOST_CHOICES = 3
 _REFERENCES = {
-    "InputSpec": "[input](#inputs-inputsname)",
-    "Step": "[step](#steps-steps)",
-    "RetryPolicy": "[retry](#repeats-stepsretry)",
-    "HttpRequest": "[request](#http-requests-stepshttp)",
+    name: f"[{word}](#{re.sub(r'[^a-z0-9_ -]', '', title.lower()).replace(' ', '-')})"
+    for name, (title, word) in _TABLES.items()
 }
 _FIELDS = ", ".join(f"`steps.NAME.{name}`" for name in STEP_FIELDS if name != "outputs")
 _EXPRESSIONS = f"""\

@@ -4,7 +4,7 @@ A field sees only what is settled when it is computed: the steps before its own,
 environment, the declared inputs. A secret stands alone, and only where it does not become visible.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from workflow_backend.definition.expressions import (
@@ -14,13 +14,14 @@ from workflow_backend.definition.expressions import (
     expressions_in,
     secret_name,
 )
-from workflow_backend.definition.graph import StepGraph
-from workflow_backend.definition.model import Step, Workflow
-from workflow_backend.definition.places import Place, places_of
+from workflow_backend.definition.model import Step, Workflow, WorkflowBody
+from workflow_backend.definition.places import Place, PlaceKind, places_of
 from workflow_backend.definition.problems import Problem, closest, listed
+from workflow_backend.definition.step_order import HANDLERS, StepOrder
+from workflow_backend.definition.step_references import check_step_reference
 
-STEP_FIELDS = ("status", "outputs", "error", "exit_code", "attempts")
 RUN_FIELDS = ("id",)
+HANDLER_RUN_FIELDS = ("id", "status", "error")
 FUNCTIONS = frozenset({
     "size", "has", "all", "exists", "exists_one", "filter", "map", "contains", "startsWith",
     "endsWith", "matches", "int", "uint", "double", "string", "bytes", "timestamp", "duration",
@@ -31,18 +32,32 @@ TYPE_NAMES = frozenset({
     "int", "uint", "double", "string", "bytes", "bool", "list", "map", "null_type", "type",
 })  # fmt: skip
 
-_BEFORE_STEPS = frozenset({"workflow_env", "workflow_dir"})
-_SEES_SECRETS = frozenset({"workflow_env", "env", "header", "body"})
+# Texts that are computed before any step has run, and what they may name but inputs.
+_BEFORE_STEPS: dict[PlaceKind, frozenset[str]] = {
+    "workflow_env": frozenset({"run", "secrets"}),
+    "workflow_dir": frozenset({"run"}),
+    "group": frozenset(),
+    "notify": frozenset({"run"}),
+}
+# Computed once for a step, not for each of its items.
+_BEFORE_ITEMS: frozenset[PlaceKind] = frozenset({"if", "items"})
+_SEES_SHARED_ENV: frozenset[PlaceKind] = frozenset({"if", "until", "items", "env", "output"})
+_SEES_SECRETS: frozenset[PlaceKind] = frozenset({"workflow_env", "env", "header", "body"})
 _VISIBLE_FIX = "Put `${{ secrets.NAME }}` in `env` of the step (or in headers or body of `http`)."
+_VISIBLE_FIXES: dict[PlaceKind, str] = {
+    "agent": "Let a step before it do what needs the secret, and give the agent what came out.",
+    "call": "Name it in the `env` of the step of that workflow that needs it.",
+    "notify": "To sign the message, write its name alone: `secret: NAME`.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
     """What an expression at one place may name."""
 
-    workflow: Workflow
-    steps: Mapping[str, Step]
-    graph: StepGraph
+    body: WorkflowBody
+    document: Workflow
+    order: StepOrder
     place: Place
 
     @property
@@ -53,24 +68,23 @@ class _Scope:
     @property
     def env(self) -> dict[str, str]:
         """The variables that `env` holds here."""
-        if self.place.kind in {"workflow_env", "workflow_dir"}:
+        if self.place.kind in _BEFORE_STEPS:
             return {}
-        if self.reader is None or self.place.kind in {"if", "env"}:
-            return self.workflow.env
-        return {**self.workflow.env, **self.reader.env}
+        if self.reader is None or self.place.kind in _SEES_SHARED_ENV:
+            return self.body.env
+        return {**self.body.env, **self.reader.env}
 
 
-def check_references(workflow: Workflow) -> Iterator[Problem]:
-    """Every fault in the workflow's expressions; its graph is without faults."""
-    steps = {step.name: step for step in workflow.steps}
-    graph = StepGraph(workflow.steps)
-    for place in places_of(workflow):
+def check_references(body: WorkflowBody, prefix: str, document: Workflow) -> Iterator[Problem]:
+    """Every fault in the expressions of a workflow whose graph is without faults."""
+    order = StepOrder(body)
+    for place in places_of(body, prefix):
         try:
             sources = place.sources()
         except ExpressionError as error:
             yield Problem(place.path, f"{error}.", "Mend the `${{ }}`.")
             continue
-        scope = _Scope(workflow, steps, graph, place)
+        scope = _Scope(body, document, order, place)
         for source in sources:
             yield from _check_expression(place.path, source, scope)
 
@@ -92,12 +106,31 @@ def _check_expression(path: str, source: str, scope: _Scope) -> Iterator[Problem
         yield from _check_secret(path, source, scope)
         return
     for reference in shape.references:
-        yield from _CHECKS[reference.path[0]](path, reference.path[1:], scope)
+        root, names = reference.path[0], reference.path[1:]
+        known = _BEFORE_STEPS.get(scope.place.kind)
+        if known is not None and root != "inputs" and root not in known:
+            yield _too_early(path, root, scope)
+        else:
+            yield from _CHECKS[root](path, names, scope)
+
+
+def _too_early(path: str, root: str, scope: _Scope) -> Problem:
+    if root == "steps" and scope.place.kind in {"workflow_env", "workflow_dir"}:
+        return Problem(
+            path, "no step has run yet when this is computed.", "Move it to the `env` of a step."
+        )
+    known = ["inputs", *sorted(_BEFORE_STEPS[scope.place.kind] - {"secrets"})]
+    return Problem(
+        path,
+        f"`{root}` is not known here, where nothing has run yet.",
+        f"Use {listed(f'`{name}`' for name in known)} alone.",
+    )
 
 
 def _check_secret(path: str, source: str, scope: _Scope) -> Iterator[Problem]:
     if scope.place.kind not in _SEES_SECRETS:
-        yield Problem(path, "a secret would become visible here.", _VISIBLE_FIX)
+        fix = _VISIBLE_FIXES.get(scope.place.kind, _VISIBLE_FIX)
+        yield Problem(path, "a secret would become visible here.", fix)
     elif secret_name(source) is None:
         yield Problem(
             path,
@@ -107,7 +140,7 @@ def _check_secret(path: str, source: str, scope: _Scope) -> Iterator[Problem]:
 
 
 def _check_input(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Problem]:
-    declared = scope.workflow.inputs
+    declared = scope.body.inputs
     if not names or names[0] in declared:
         return
     meant = closest(names[0], declared)
@@ -145,51 +178,49 @@ def _check_env(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Pro
 
 
 def _check_run(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Problem]:
-    if names and names[0] not in RUN_FIELDS:
-        yield Problem(path, f"a run has no `{names[0][:64]}` here.", "Use `run.id`.")
-
-
-def _check_step_reference(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Problem]:
-    if not names:
-        if scope.place.kind in _BEFORE_STEPS:
-            yield _too_early(path)
+    is_handler = scope.reader is not None and scope.order.part_of(scope.reader.name) in HANDLERS
+    fields = HANDLER_RUN_FIELDS if is_handler else RUN_FIELDS
+    if not names or names[0] in fields:
         return
-    name = names[0]
-    shown = name[:64]
-    if scope.place.kind in _BEFORE_STEPS:
-        yield _too_early(path)
-    elif name not in scope.steps:
-        meant = closest(name, scope.steps)
-        fix = f"Did you mean `{meant}`?" if meant else f"The steps are {listed(scope.steps)}."
-        yield Problem(path, f"there is no step `{shown}`.", fix)
-    elif scope.reader is not None and name == scope.reader.name:
-        yield Problem(path, "the step refers to itself.", "Refer to a step before it.")
-    elif scope.reader is not None and not scope.graph.is_before(name, scope.reader.name):
-        depends = ", ".join([*scope.reader.depends, name])
+    fix = f"Use {listed(f'`run.{name}`' for name in fields)}."
+    if names[0] in HANDLER_RUN_FIELDS:
+        fix = "Move it to a step of `on_failure` or `finally`."
+    yield Problem(path, f"a run has no `{names[0][:64]}` here.", fix)
+
+
+def _check_steps(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Problem]:
+    yield from check_step_reference(scope.place, path, names, scope.order, scope.document)
+
+
+def _check_item(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Problem]:
+    step = scope.reader
+    if step is None or not step.is_fanned_out:
         yield Problem(
             path,
-            f"step `{shown}` need not have ended when `{scope.reader.name}` starts.",
-            f"Add it to the step: `depends: [{depends}]`.",
+            "`item` is known in a step with `foreach` or `matrix` alone.",
+            "Add `foreach: [...]` to the step, or use another name.",
         )
-    elif len(names) > 1 and names[1] not in STEP_FIELDS:
+    elif scope.place.kind in _BEFORE_ITEMS:
         yield Problem(
             path,
-            f"a step has no `{names[1][:64]}`; it has {listed(STEP_FIELDS)}.",
-            f"Write `steps.{shown}.outputs.{_output_name(names)}`.",
+            "`item` is not known yet: this is computed once, before the items.",
+            "Take items out of the list: `foreach: ${{ inputs.list.filter(x, x != '') }}`.",
+        )
+    elif step.matrix and names and names[0] not in step.matrix:
+        meant = closest(names[0], step.matrix)
+        yield Problem(
+            path,
+            f"the `matrix` has no row `{names[0][:64]}`.",
+            f"Did you mean `item.{meant}`?" if meant else f"It has {listed(step.matrix)}.",
         )
 
 
-def _output_name(names: tuple[str, ...]) -> str:
-    """The output that `steps.x.output` or `steps.x.stdout` is meant to name."""
-    if closest(names[1], ["output", "outputs", "result"]):
-        return names[2][:64] if len(names) > 2 else "stdout"
-    return names[1][:64]
-
-
-def _too_early(path: str) -> Problem:
-    return Problem(
-        path, "no step has run yet when this is computed.", "Move it to the `env` of a step."
-    )
+def _check_index(path: str, names: tuple[str, ...], scope: _Scope) -> Iterator[Problem]:
+    for problem in _check_item(path, (), scope):
+        reason = problem.reason.replace("`item`", "`index`")
+        yield Problem(path, reason, problem.fix)
+    if names:
+        yield Problem(path, f"`index` is a number, without `{names[0][:64]}`.", "Use `index`.")
 
 
 def _unknown_function(path: str, name: str) -> Problem:
@@ -200,10 +231,13 @@ def _unknown_function(path: str, name: str) -> Problem:
 
 
 def _unknown_name(path: str, name: str) -> Problem:
-    other = {"params": "inputs", "parameters": "inputs", "needs": "steps", "jobs": "steps"}
-    roots = ("inputs", "steps", "env", "secrets", "run")
+    other = {
+        "params": "inputs", "parameters": "inputs", "needs": "steps", "jobs": "steps",
+        "matrix": "item", "each": "item", "loop": "index",
+    }  # fmt: skip
+    roots = ("inputs", "steps", "env", "secrets", "run", "item", "index")
     meant = other.get(name) or closest(name, roots)
-    fix = f"Did you mean `{meant}.`?" if meant else f"The names are {listed(roots)}."
+    fix = f"Did you mean `{meant}`?" if meant else f"The names are {listed(roots)}."
     return Problem(path, f"`{name[:64]}` is no name of an expression.", f"{fix} Quote text: 'x'.")
 
 
@@ -211,5 +245,7 @@ _CHECKS: dict[str, Callable[[str, tuple[str, ...], _Scope], Iterator[Problem]]] 
     "inputs": _check_input,
     "env": _check_env,
     "run": _check_run,
-    "steps": _check_step_reference,
+    "steps": _check_steps,
+    "item": _check_item,
+    "index": _check_index,
 }

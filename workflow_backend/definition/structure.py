@@ -7,18 +7,23 @@ document with structural faults is also given back mended, where that cannot mis
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from workflow_backend.definition.actions import HttpRequest
-from workflow_backend.definition.control import RetryPolicy
-from workflow_backend.definition.input_spec import InputSpec
-from workflow_backend.definition.model import Step, Workflow
-from workflow_backend.definition.problems import Problem, closest, listed
+from workflow_backend.definition.level_names import LEVELS
+from workflow_backend.definition.levels import (
+    Location,
+    model_keys,
+    path_text,
+    plain_value,
+    unknown_keys,
+)
+from workflow_backend.definition.model import ACTIONS, Workflow
+from workflow_backend.definition.problems import Problem, closest
 
-Location = tuple[str | int, ...]
+__all__ = ["MAX_PROBLEMS", "model_keys", "path_text", "read_structure"]
 
 MAX_PROBLEMS = 50
 
@@ -28,12 +33,11 @@ def read_structure(data: Mapping[str, object]) -> tuple[Workflow | None, list[Pr
 
     With problems, the workflow is a mended copy for further checks, or None.
     """
-    faults = dict(_unknown_keys(data))
-    renames = {location: key for location, (_, key) in faults.items()}
+    problems: dict[Location, Problem] = {}
     mended = copy.deepcopy(dict(data))
-    for location, key in renames.items():
+    for location, problem, key in unknown_keys(data):
+        problems[location] = problem
         _rename(mended, location, key)
-    problems = {location: problem for location, (problem, _) in faults.items()}
     workflow, errors = _validate(mended)
     for location, problem in errors.items():
         problems.setdefault(location, problem)
@@ -42,22 +46,6 @@ def read_structure(data: Mapping[str, object]) -> tuple[Workflow | None, list[Pr
             _remove(mended, location)
         workflow, _ = _validate(mended)
     return workflow, list(problems.values())[:MAX_PROBLEMS]
-
-
-def path_text(location: Location) -> str:
-    """A place as it is read in YAML: `steps[1].retry.limit`."""
-    text = ""
-    for name in location:
-        if isinstance(name, int):
-            text += f"[{name}]"
-        else:
-            text += ("." if text else "") + re.sub(r"[^\x20-\x7e]", "?", name)[:64]
-    return text
-
-
-def model_keys(model: type[BaseModel]) -> tuple[str, ...]:
-    """The keys of a mapping as they are written, such as `if` rather than `if_`."""
-    return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
 def _validate(data: dict[str, object]) -> tuple[Workflow | None, dict[Location, Problem]]:
@@ -86,6 +74,8 @@ def _within(data: object, location: Location, *, missing: bool) -> Location:
 def _problem(location: Location, detail: Mapping[str, Any]) -> Problem:
     name = str(location[-1]) if location else "workflow"
     kind, value = str(detail["type"]), detail.get("input")
+    if name in _UNIONS and kind != "missing":
+        kind = _UNIONS[name]
     if kind == "missing":
         return Problem(
             path_text(location[:-1]),
@@ -95,7 +85,7 @@ def _problem(location: Location, detail: Mapping[str, Any]) -> Problem:
     if value is None:
         return Problem(path_text(location), f"`{name}` has no value.", "Give one, or remove it.")
     if kind == "literal_error":
-        expected = str(detail["ctx"]["expected"])
+        expected = str(detail["ctx"]["expected"]).replace("True", "true")
         meant = closest(str(value), re.findall(r"'([^']*)'", expected))
         fix = f"Write `{name}: {meant}`." if meant else f"Use one of {expected}."
         return Problem(path_text(location), f"{_shown(value)} is none of {expected}.", fix)
@@ -115,76 +105,23 @@ def _type_fix(kind: str, name: str, value: object) -> str:
     if kind == "string_type" and name in _DURATIONS and type(value) in {int, float}:
         return f'Write it with its unit: `{name}: "{value}s"`.'
     if kind == "string_type" and is_scalar:
-        return f"Put it in quotes: `{name}: {json.dumps(str(_plain(value)))}`."
+        return f"Put it in quotes: `{name}: {json.dumps(str(plain_value(value)))}`."
     if kind == "string_type" and isinstance(value, dict) and name in {"run", "python"}:
         return f"Write the script as a block: `{name}: |` and the lines indented below."
     if kind == "list_type" and is_scalar:
-        return f"Write `{name}: [{_plain(value)}]`."
-    if kind == "model_type" and name == "retry" and isinstance(value, int):
-        return f"Write `retry: {{limit: {_plain(value)}}}`."
-    if kind == "model_type" and name == "http" and isinstance(value, str):
-        return f'Write `http: {{url: "{value[:80]}"}}`.'
+        return f"Write `{name}: [{plain_value(value)}]`."
+    if name == "concurrency" and type(value) is int:
+        return f"To bound the steps at the same time, write `max_parallel: {value}`."
+    if kind == "model_type" and name in _SHORT_FORMS:
+        key, wanted = _SHORT_FORMS[name]
+        if type(value) is wanted:
+            shown = json.dumps(value, ensure_ascii=False)
+            return f"Write `{name}: {{{key}: {shown if len(shown) < 100 else '...'}}}`."
     if kind == "model_type" and isinstance(value, str) and name in {"string", "number", "integer"}:
         return f"Write `{{type: {name}}}`."
     if kind == "bool_type":
         return f"Write `{name}: true` or `{name}: false`."
     return f"Write {_WANTED[kind]}."
-
-
-def _unknown_keys(data: object) -> Iterator[tuple[Location, tuple[Problem, str | None]]]:
-    """Each key that has no meaning where it stands, and the key that it is renamed to, if any."""
-    for location, level, mapping in _mappings(data):
-        known = model_keys(_LEVELS[level])
-        for key in mapping:
-            if key in known:
-                continue
-            place = (*location, key)
-            reason, fix, meant = _explain_key(key, mapping, level, known)
-            yield place, (Problem(path_text(place), reason, fix), meant)
-
-
-def _explain_key(
-    key: str, mapping: Mapping[str, object], level: str, known: tuple[str, ...]
-) -> tuple[str, str, str | None]:
-    reason = f"`{key[:64]}` is no key of {_PLACES[level]}."
-    meant = _OTHER_NAMES.get(level, {}).get(key.lower().replace("_", "").replace("-", ""))
-    if meant is not None:
-        fix = f"`{meant}` is there already; remove this." if meant in mapping else f"Use `{meant}`."
-        return reason, fix, meant
-    for other, model in _LEVELS.items():
-        if key not in model_keys(model) or (level, other) not in _MOVES:
-            continue
-        shown = f"`{_MOVES[level, other].format(key=key, value=_plain(mapping[key]))}`"
-        return (
-            f"`{key}` belongs to {_PLACES[other]}, not {_PLACES[level]}.",
-            f"Write {shown}.",
-            None,
-        )
-    other_names = _OTHER_NAMES.get(level, {})
-    near = closest(key, [*known, *other_names])
-    if near is not None:
-        meant = other_names.get(near, near)
-        return reason, f"Did you mean `{meant}`?", meant
-    return reason, f"Remove it; the keys here are {listed(known, 20)}.", None
-
-
-def _mappings(data: object) -> Iterator[tuple[Location, str, Mapping[str, object]]]:
-    """Every mapping of the document whose keys are fixed, with its place and level."""
-    if not isinstance(data, dict):
-        return
-    yield (), "workflow", data
-    inputs = data.get("inputs")
-    for name, spec in inputs.items() if isinstance(inputs, dict) else ():
-        if isinstance(spec, dict):
-            yield ("inputs", name), "input", spec
-    steps = data.get("steps")
-    for index, step in enumerate(steps if isinstance(steps, list) else ()):
-        if not isinstance(step, dict):
-            continue
-        yield ("steps", index), "step", step
-        for key in ("retry", "http"):
-            if isinstance(step.get(key), dict):
-                yield ("steps", index, key), key, step[key]
 
 
 def _rename(data: dict[str, object], location: Location, key: str | None) -> None:
@@ -212,32 +149,24 @@ def _holder(data: dict[str, object], location: Location) -> dict[str, object]:
 
 def _misleads(location: Location) -> bool:
     """Whether checks of meaning without this value would blame something else."""
-    names = {name for name in location if isinstance(name, str)}
-    return bool(names & {"name", "depends", "run", "python", "http", "needs_command"}) or (
-        len(location) <= 2 and bool(names & {"steps", "inputs", "env"})
-    )
+    if location[:1] == ("workflows",):
+        location = location[2:]
+    names = [name for name in location if isinstance(name, str)]
+    if not names or names[-1] in _MISLEADING:
+        return True
+    return len(location) <= 2 and names[0] in _NAMED_ELSEWHERE
 
 
 def _example(location: Location) -> str:
-    for model in _LEVELS.values():
+    for model in LEVELS.values():
         field = model.model_fields.get(str(location[-1]))
         if field is not None and field.examples:
-            return _plain(field.examples[0])
+            return plain_value(field.examples[0])
     return "..."
 
 
-def _plain(value: object) -> str:
-    """The value as one would write it in YAML's flow style, cut."""
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_./:-]{1,80}", value):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False)[:80]
-    except (TypeError, ValueError):
-        return "..."
-
-
 def _shown(value: object) -> str:
-    return f"`{_plain(value)}`"
+    return f"`{plain_value(value)}`"
 
 
 def _kind(value: object) -> str:
@@ -247,71 +176,32 @@ def _kind(value: object) -> str:
     return "another type"
 
 
-_LEVELS: dict[str, type[BaseModel]] = {
-    "workflow": Workflow,
-    "input": InputSpec,
-    "step": Step,
-    "retry": RetryPolicy,
-    "http": HttpRequest,
+_DURATIONS = {"timeout", "interval", "max_interval", "for", "catch_up"}
+# Keys whose values may be of two types.
+_UNIONS = {"foreach": "items_type", "matrix": "dict_type"}
+# What a mapping that was written as a single value most likely means.
+_SHORT_FORMS: dict[str, tuple[str, type]] = {
+    "retry": ("limit", int),
+    "http": ("url", str),
+    "approval": ("message", str),
+    "wait": ("for", str),
+    "agent": ("prompt", str),
+    "workflow": ("ref", str),
+    "container": ("image", str),
+    "repeat": ("until", str),
+    "schedule": ("cron", str),
+    "concurrency": ("group", str),
 }
-_PLACES = {
-    "workflow": "the top level",
-    "input": "an input",
-    "step": "a step",
-    "retry": "`retry` of a step",
-    "http": "`http` of a step",
-}
-# From the level where a key was found to the level it belongs to: how it is written there.
-_MOVES = {
-    ("step", "retry"): "retry: {{{key}: {value}}}",
-    ("step", "http"): "http: {{{key}: {value}}}",
-    ("step", "workflow"): "{key}: {value}` at the top level, outside `steps",
-    ("workflow", "step"): "steps: [{{name: first, {key}: {value}}}]",
-    ("workflow", "retry"): "retry: {{{key}: {value}}}` in the step that it is for, not `{key}",
-    ("retry", "step"): "{key}: {value}` beside `retry",
-    ("http", "step"): "{key}: {value}` beside `http",
-    ("http", "retry"): "retry: {{{key}: {value}}}` beside `http",
-}
-# What other workflow formats call the same thing.
-_OTHER_NAMES = {
-    "workflow": {
-        "params": "inputs", "parameters": "inputs", "jobs": "steps", "tasks": "steps",
-        "environment": "env", "variables": "env", "concurrency": "max_parallel",
-        "title": "name", "cwd": "working_dir",
-    },
-    "step": {
-        "id": "name", "title": "name", "needs": "depends", "dependson": "depends",
-        "dependencies": "depends", "after": "depends", "command": "run", "cmd": "run",
-        "script": "run", "bash": "run", "sh": "run", "commands": "run", "when": "if",
-        "condition": "if", "preconditions": "if", "environment": "env", "cwd": "working_dir",
-        "workdir": "working_dir", "dir": "working_dir", "workingdirectory": "working_dir",
-        "timeoutseconds": "timeout", "timeoutminutes": "timeout", "timeoutsec": "timeout",
-        "retries": "retry", "retrypolicy": "retry", "continueon": "continue_on_error",
-        "continueonfailure": "continue_on_error", "ignoreerrors": "continue_on_error",
-        "allowfailure": "continue_on_error", "request": "http",
-    },
-    "retry": {
-        "attempts": "limit", "maxattempts": "limit", "count": "limit", "max": "limit",
-        "retries": "limit", "times": "limit", "maxretries": "limit", "delay": "interval",
-        "intervalsec": "interval", "wait": "interval", "multiplier": "backoff",
-        "factor": "backoff", "maxdelay": "max_interval", "exitcodes": "on_exit_codes",
-        "exitcode": "on_exit_codes",
-    },
-    "http": {
-        "uri": "url", "endpoint": "url", "verb": "method", "data": "body", "payload": "json",
-        "status": "expect_status", "expectedstatus": "expect_status",
-        "redirects": "follow_redirects",
-    },
-    "input": {
-        "value": "default", "options": "enum", "choices": "enum", "values": "enum",
-        "min": "minimum", "max": "maximum", "regex": "pattern",
-    },
+_NAMED_ELSEWHERE = {"steps", "on_failure", "finally", "inputs", "env"}
+_MISLEADING = {
+    "name", "depends", "foreach", "matrix", "form", "output_schema", "ref", "inputs", "type",
+    "for", "signal", "webhook", *ACTIONS,
 }  # fmt: skip
-_DURATIONS = {"timeout", "interval", "max_interval"}
 _WANTED = {
     "string_type": "text",
     "list_type": "a list",
     "dict_type": "a mapping",
+    "items_type": "a list, or a whole `${{ }}` that gives one",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "int_type": "a whole number",

@@ -60,15 +60,24 @@ def resolve_inputs(
     workflow: Workflow, given: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Problem]]:
     """As `validate_inputs`, but with the problems beside what could be resolved."""
-    problems = [_unknown_input(name, workflow) for name in given if name not in workflow.inputs]
+    return resolve_values(workflow.inputs, given, "inputs", "the workflow has no such input.")
+
+
+def resolve_values(
+    specs: Mapping[str, InputSpec], given: Mapping[str, object], place: str, unknown: str
+) -> tuple[dict[str, object], list[Problem]]:
+    """The value of each spec, and what is wrong; `place` is where they are given.
+
+    `unknown` is said of a name that no spec has.
+    """
+    problems = [_unknown_value(name, specs, place, unknown) for name in given if name not in specs]
     resolved: dict[str, object] = {}
-    for name, spec in workflow.inputs.items():
-        path = f"inputs.{name}"
+    for name, spec in specs.items():
+        path = f"{place}.{name}"
         if given.get(name) is None:
             if spec.required and spec.default is None:
-                problems.append(
-                    Problem(path, "this input is required.", f"Give {_EXAMPLES[spec.type]}.")
-                )
+                reason = f"this {place.removesuffix('s')} is required."
+                problems.append(Problem(path, reason, f"Give {_EXAMPLES[spec.type]}."))
             resolved[name] = spec.default
             continue
         value = _convert(spec, given[name])
@@ -77,7 +86,7 @@ def resolve_inputs(
         resolved[name] = value
     if not problems and len(json.dumps(resolved, ensure_ascii=False)) > MAX_INPUT_BYTES:
         size = f"{MAX_INPUT_BYTES // 1024} KiB"
-        problems.append(Problem("inputs", f"the values are over {size}.", "Pass a file's path."))
+        problems.append(Problem(place, f"the values are over {size}.", "Pass a file's path."))
     return resolved, problems
 
 
@@ -98,6 +107,16 @@ def value_fault(spec: InputSpec, value: object) -> Fault | None:
             f"Give a text that matches {spec.pattern!r}.",
         )
     return None
+
+
+def given_fault(spec: InputSpec, value: object) -> Fault | None:
+    """Why a value that is given for the input, and converted as such, does not fit."""
+    return value_fault(spec, _convert(spec, value))
+
+
+def example_of(spec: InputSpec) -> str:
+    """A value of the input's type, as it is written."""
+    return _EXAMPLES[spec.type]
 
 
 def check_input(path: str, spec: InputSpec) -> Iterator[Problem]:
@@ -180,12 +199,10 @@ def _no_constant(name: str) -> object:
     raise ValueError(name)
 
 
-def _unknown_input(name: str, workflow: Workflow) -> Problem:
-    meant = closest(name, workflow.inputs)
-    fix = (
-        f"Did you mean `{meant}`?" if meant else f"Leave it out; it has: {listed(workflow.inputs)}."
-    )
-    return Problem(f"inputs.{name[:64]}", "the workflow has no such input.", fix)
+def _unknown_value(name: str, specs: Mapping[str, InputSpec], place: str, unknown: str) -> Problem:
+    meant = closest(name, specs)
+    fix = f"Did you mean `{meant}`?" if meant else f"Leave it out; it has: {listed(specs)}."
+    return Problem(f"{place}.{name[:64]}", unknown, fix)
 
 
 def _same(value: object, allowed: object) -> bool:
