@@ -19,6 +19,7 @@ from agent_server.accounts.configured import accounts_of, cache_of, reconfigure
 from agent_server.agent_loop import AgentLimits, AgentLoop
 from agent_server.call_books import CallBooks
 from agent_server.call_traces import CallTraces
+from agent_server.chat_streams import ChatStreams
 from agent_server.doors.chat import CHAT, USE_CHAT
 from agent_server.doors.embeddings import EMBEDDINGS
 from agent_server.doors.messages import MESSAGES
@@ -37,6 +38,7 @@ from agent_server.model_calls import ModelCalls, StreamTimes
 from agent_server.request_context import REQUEST_ID_HEADER, RequestContext
 from agent_server.response_models import responses_of
 from agent_server.routes import discover, health, keys, metrics, models, workflow_runs
+from agent_server.routes.chat_streams import chat_stream_routes
 from agent_server.routes.count_tokens import CountTokensEndpoint
 from agent_server.routes.model_call import ModelEndpoint
 from agent_server.routes.responses import RESPONSES_PATH, CreateResponse, response_routes
@@ -61,6 +63,7 @@ EXPOSED_HEADERS = (
     "retry-after",
     "x-attempts",
     "x-cache",
+    "x-chat-id",
     "x-dropped-fields",
     "x-provider",
     *(f"x-ratelimit-{what}-{kind}" for what in RATE_WORDS for kind in ("requests", "tokens")),
@@ -91,6 +94,7 @@ ACCEPTED_HEADERS = (
     "last-event-id",
     "user-agent",
     "x-api-key",
+    "x-chat-id",
     REQUEST_ID_HEADER,
     *(f"x-stainless-{name}" for name in STAINLESS_HEADERS),
     "x-streaming-format",
@@ -153,15 +157,17 @@ def create_app(settings: Settings) -> ASGIApp:
         KeptAnswers(cache) if cache else None,
     )
     responses = responses_of(calls, accounts)
-    endpoints = _endpoints(calls, responses)
+    streams = ChatStreams(calls.answer, keep_alive_seconds=calls.times.keep_alive_seconds)
+    endpoints = _endpoints(calls, responses, streams)
 
     watcher = _watcher(settings, maker, file, calls, accounts)
     # In the order in which they are closed: who asks before who is asked.
-    parts = (responses, agent, accounts, cache, calls, upstream, telemetry)
+    parts = (responses, streams, agent, accounts, cache, calls, upstream, telemetry)
     router = Starlette(
         routes=[
             *(Route(path, to, methods=["POST"]) for path, to in endpoints.items()),
             *response_routes(responses, calls.times),
+            *chat_stream_routes(streams),
             *ROUTES,
         ],
         exception_handlers={HTTPException: _router_error, AgentServerError: _our_error},
@@ -250,8 +256,13 @@ def _agent(
     return Agent(loop, toolbox, bridge)
 
 
-def _endpoints(calls: ModelCalls, responses: Responses) -> Mapping[str, ASGIApp]:
-    doors: dict[str, ASGIApp] = {path: ModelEndpoint(door, calls) for path, door in DOORS.items()}
+def _endpoints(
+    calls: ModelCalls, responses: Responses, streams: ChatStreams
+) -> Mapping[str, ASGIApp]:
+    doors: dict[str, ASGIApp] = {
+        path: ModelEndpoint(door, calls, streams if door.name == CHAT.name else None)
+        for path, door in DOORS.items()
+    }
     return {
         **doors,
         COUNT_TOKENS_PATH: CountTokensEndpoint(calls),

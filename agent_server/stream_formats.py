@@ -31,7 +31,8 @@ class StreamChoice:
     `progress_text` None leaves it to the format whether progress is written as text;
     `include_usage` asks for OpenAI's chunk of the usage; `detached` lets the run outlive the
     client; `continues_message` where the newest message is the assistant's own, as after a call
-    of the client's tools in useChat: the answer belongs to it.
+    of the client's tools in useChat: the answer belongs to it; `response_id` names the answer
+    where that was settled before.
     """
 
     format: str | None
@@ -39,6 +40,7 @@ class StreamChoice:
     include_usage: bool = False
     detached: bool = False
     continues_message: bool = False
+    response_id: str | None = None
 
 
 def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> StreamChoice:

@@ -19,13 +19,14 @@ class Scripted:
 
     `status` None sends no head at all. After `whole` the connection can be used again; `cut`
     closes it, `reset` resets it, and `silence` says nothing more until the client leaves. `late`
-    ends as `whole` does, but not before the server's `may_end` is set.
+    ends as `whole` does, but not before the server's `may_end` is set; then it writes `rest` first.
     """
 
     status: int | None = 200
     pieces: tuple[bytes, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     ending: Literal["whole", "cut", "reset", "silence", "late"] = "whole"
+    rest: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -94,10 +95,11 @@ class ScriptedServer:
             lines += [f"{name}: {value}" for name, value in answer.headers.items()]
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         for piece in filter(None, answer.pieces):
-            writer.write(piece if answer.status is None else b"%x\r\n%s\r\n" % (len(piece), piece))
+            writer.write(piece if answer.status is None else _chunk(piece))
             await writer.drain()
         if answer.ending == "late":
             await self.may_end.wait()
+            writer.writelines(map(_chunk, answer.rest))
         if answer.ending in {"whole", "late"}:
             writer.write(b"0\r\n\r\n")
         elif answer.ending == "reset":
@@ -108,6 +110,10 @@ class ScriptedServer:
             await reader.read(1)
             self.client_left.set()
         return answer.ending in {"whole", "late"}
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(piece), piece)
 
 
 @contextlib.asynccontextmanager

@@ -43,9 +43,9 @@ class Door:
     say_elsewhere: Callable[[ChatRequest], ReadRequest] = ReadRequest
 
     def head(self, model: str, choice: StreamChoice, response_id: str | None = None) -> StreamHead:
-        """The head of an answer of this door, with a new id unless one is given."""
+        """The head of an answer of this door, with a new id unless one is given or chosen."""
         return StreamHead(
-            response_id=response_id or self.new_id(),
+            response_id=response_id or choice.response_id or self.new_id(),
             model=model,
             created=int(time.time()),
             include_usage=choice.include_usage,

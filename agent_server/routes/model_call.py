@@ -8,6 +8,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from agent_server.chat_streams import ChatStreams
 from agent_server.client_watch import ClientWatch
 from agent_server.doors.door import Door
 from agent_server.gateway.call import ModelCall
@@ -31,11 +32,12 @@ FORWARDED_HEADERS: Final = (
 
 
 class ModelEndpoint:
-    """One door at one path."""
+    """One door at one path, whose detached streams can be resumed where it has `streams`."""
 
-    def __init__(self, door: Door, calls: ModelCalls) -> None:
+    def __init__(self, door: Door, calls: ModelCalls, streams: ChatStreams | None = None) -> None:
         self._door = door
         self._calls = calls
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises what the door and its models raise."""
@@ -56,6 +58,12 @@ class ModelEndpoint:
         scope["state"]["log_fields"] = call.log_fields
         scope["state"]["trail"] = call.trail
         with ClientWatch(scope, receive) as watch:
+            streams = self._streams
+            if streams is not None and call.choice.detached and call.is_stream:
+                await streams.answer(call, headers, send, watch.end)
+                return
+            if streams is not None and streams.has_any:
+                streams.supersede(call, headers)
             await self._calls.answer(call, send, watch.end)
 
 

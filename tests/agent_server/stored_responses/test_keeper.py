@@ -8,13 +8,13 @@ import orjson
 import pytest
 from typing_extensions import override
 
-from agent_server.frame_log import FrameLog, frames_of
+from agent_server.frame_log import frames_of
 from agent_server.stored_responses.frames import first_response, last_response
 from agent_server.stored_responses.keeper import ResponseKeeper
 from agent_server.stored_responses.memory_store import MemoryResponseStore
 from agent_server.stored_responses.record import StoredResponse, StoreUnavailableError
 from streaming.encoder import StreamHead
-from streaming.errors import AgentLimitError, InvalidRequestError, NotFoundError, OverloadedError
+from streaming.errors import InvalidRequestError, NotFoundError, OverloadedError
 from streaming.events import Event, Finished, TextDelta
 from streaming.responses_sse import ResponsesEncoder
 
@@ -128,40 +128,3 @@ def test_the_response_is_read_from_its_own_frames_alone() -> None:
     assert (last_response(last) or {})["id"] == "resp_1"
     assert all(last_response(frame) is None for frame in middle)
     assert all(first_response(frame) is None for frame in middle)
-
-
-async def test_every_reader_of_a_log_gets_every_frame_once_wherever_it_begins() -> None:
-    frames = frames_of(recorded_stream())
-    for begun in range(len(frames) + 1):
-        log = FrameLog()
-        for frame in frames[:begun]:
-            log.append(frame)
-        readers = [
-            asyncio.create_task(collected(log, after)) for after in range(-1, len(frames) + 1)
-        ]
-        await asyncio.sleep(0)
-        for frame in frames[begun:-1]:
-            log.append(frame)
-            await asyncio.sleep(0)
-        log.end(b"" if begun == len(frames) else frames[-1])
-        for after, seen in zip(range(-1, len(frames) + 1), await together(readers), strict=True):
-            assert seen == b"".join(frames[after + 1 :])
-
-
-async def test_a_log_that_is_full_says_so_and_loses_no_frame() -> None:
-    frames = frames_of(recorded_stream())
-    log = FrameLog(max_bytes=len(frames[0]))
-    log.append(frames[0])
-    with pytest.raises(AgentLimitError, match="grew over"):
-        log.append(frames[1])
-    log.end(frames[2])
-    assert log.whole() == b"".join(frames[:3])
-
-
-async def collected(log: FrameLog, after: int) -> bytes:
-    return b"".join([data async for data in log.read_after(after)])
-
-
-async def together(readers: list[asyncio.Task[bytes]]) -> list[bytes]:
-    async with asyncio.timeout(10):
-        return await asyncio.gather(*readers)
