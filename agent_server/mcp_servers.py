@@ -6,12 +6,15 @@ from pathlib import Path
 
 import orjson
 
+from agent_server.run_link import RunLink
 from agent_server.settings import Settings, named_environment, variable_of
 from mcp_bridge.server_config import read_mcp_servers
 from mcp_bridge.server_spec import ServerSpec, ServerSpecError
 
 BACKEND = "workflow"
-HIDDEN_TOOLS = frozenset({"start_run", "watch_run"})
+HIDDEN_TOOLS = frozenset(
+    {"decide_approval", "deliver_webhook", "rerun_run", "signal_run", "start_run", "watch_run"}
+)
 # Every run that somebody watches holds one call for as long as it takes.
 MAX_WATCHED_RUNS = 4096
 MAX_RESULT_BYTES = 4 * 1024 * 1024
@@ -22,16 +25,23 @@ class McpConfigError(Exception):
 
 
 def mcp_servers(
-    settings: Settings, *, is_keyed: bool = False, hidden: Iterable[Path] = ()
+    settings: Settings,
+    *,
+    is_keyed: bool = False,
+    hidden: Iterable[Path] = (),
+    link: RunLink | None = None,
 ) -> list[ServerSpec]:
     """The backend first, then the servers of `AGENT_SERVER_MCP_CONFIG`.
 
-    `is_keyed` and `hidden` are as in `Settings.backend_environment`.
+    `is_keyed` and `hidden` are as in `Settings.backend_environment`; without a `link` no run has
+    agents.
 
     Raises:
         McpConfigError: the file cannot be read, or describes a server wrongly.
     """
     environment = settings.backend_environment(is_keyed=is_keyed, hidden=hidden)
+    if link is not None:
+        environment |= link.environment()
     return [_backend(settings, environment), *_foreign(settings.mcp_config)]
 
 

@@ -18,6 +18,7 @@ from workflow_backend.engines.journal import (
     JournalSettings,
     JournalVersionError,
 )
+from workflow_backend.hooks import Hooks
 from workflow_backend.log_mask import mask_log
 from workflow_backend.process_guard import guard_process
 from workflow_backend.secrets import Secrets, SecretsError, open_secrets
@@ -58,14 +59,15 @@ def main() -> int:
         guard_process()
         secrets = open_secrets(settings.data_dir, settings.secrets_file, variables)
         mask_log(lambda: secrets.seen)
-        asyncio.run(run_backend(settings, secrets))
+        hooks = Hooks(settings.data_dir, variables.key)
+        asyncio.run(run_backend(settings, secrets, hooks))
     except _CANNOT_START as error:
         sys.stderr.write(f"workflow backend: {error}\n")
         return 2
     return 0
 
 
-async def run_backend(settings: BackendSettings, secrets: Secrets) -> None:
+async def run_backend(settings: BackendSettings, secrets: Secrets, hooks: Hooks) -> None:
     """Open the engine and serve until the client or a signal ends it.
 
     Raises:
@@ -95,6 +97,7 @@ async def run_backend(settings: BackendSettings, secrets: Secrets) -> None:
         backend = Backend(
             engine=engine,
             isolation=executor.isolation,
+            hooks=hooks,
             secrets=secrets,
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,

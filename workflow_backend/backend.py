@@ -7,6 +7,7 @@ from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.plan import Plan, plan
 from workflow_backend.engines.base import Engine
+from workflow_backend.hooks import Hooks
 from workflow_backend.secrets import Secrets
 
 
@@ -16,6 +17,7 @@ class Backend:
 
     engine: Engine
     isolation: str
+    hooks: Hooks
     secrets: Secrets = field(default_factory=Secrets)
     step_path: str = ""
     http_allow: tuple[str, ...] = ()

@@ -7,8 +7,11 @@ from mcp.server import MCPServer
 from workflow_backend.backend import Backend
 from workflow_backend.settings import LogLevel
 from workflow_backend.stdio import open_stdio
+from workflow_backend.tools.decision_tools import register_decision_tools
 from workflow_backend.tools.definition_tools import register_definition_tools
 from workflow_backend.tools.environment_tools import register_environment_tools
+from workflow_backend.tools.refusals import RefusingServer
+from workflow_backend.tools.rerun_tools import register_rerun_tools
 from workflow_backend.tools.run_tools import register_run_tools
 
 NAME = "workflow-backend"
@@ -22,12 +25,14 @@ INSTRUCTIONS = (
 
 def create_server(backend: Backend, log_level: LogLevel = "WARNING") -> MCPServer:
     """The server with all its tools, not yet serving."""
-    server = MCPServer(NAME, version=VERSION, instructions=INSTRUCTIONS, log_level=log_level)
+    server = RefusingServer(NAME, version=VERSION, instructions=INSTRUCTIONS, log_level=log_level)
     # At INFO it tells of every request.
     logging.getLogger("mcp").setLevel(logging.WARNING)
     register_definition_tools(server, backend)
     register_environment_tools(server, backend)
     register_run_tools(server, backend)
+    register_rerun_tools(server, backend)
+    register_decision_tools(server, backend)
     return server
 
 

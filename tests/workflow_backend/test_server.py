@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from mcp.client import Client
 
+from agent_server.mcp_servers import HIDDEN_TOOLS
 from tests.workflow_backend.backends import Caller, backend, begun
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOOLS = {
     "compile_workflow", "execute_workflow", "get_workflow_runners", "get_integrations",
     "get_workflow_secrets", "plan_workflow", "get_workflow_schema", "list_templates",
-    "get_template", "get_run", "list_runs", "cancel_run", "start_run", "watch_run",
+    "get_template", "get_run", "list_runs", "cancel_run", "start_run", "watch_run", "rerun_run",
+    "decide_approval", "list_approvals", "signal_run", "deliver_webhook",
 }  # fmt: skip
 HELLO = """
 name: hello
@@ -79,7 +81,7 @@ async def test_every_tool_has_a_description_annotations_and_an_output_schema(
 async def test_tools_for_the_server_alone_are_marked(client: Client) -> None:
     tools = (await client.list_tools()).tools
     hidden = {tool.name for tool in tools if (tool.meta or {}).get("ai.kubiya/hidden")}
-    assert hidden == {"start_run", "watch_run"}
+    assert hidden == HIDDEN_TOOLS
 
 
 async def test_compile_gives_the_normal_form_of_text_and_of_an_object(alice: Caller) -> None:

@@ -10,14 +10,15 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from workflow_backend.definition.documents import MAX_BYTES
-from workflow_backend.definition.plain_text import plain_text
-from workflow_backend.definition.problems import Problem
+from workflow_backend.tools.refusals import RefusalError
 
 OWNER_KEY = "ai.kubiya/owner"
 RUN_ID_KEY = "ai.kubiya/run_id"
 EVENTS_KEY = "ai.kubiya/events"
 HIDDEN_KEY = "ai.kubiya/hidden"
 DEFAULT_OWNER = "local"
+# For the server in front of this one: it hides such tools from models.
+FOR_SERVER = {HIDDEN_KEY: True}
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _OWNER = re.compile(r"[\x21-\x7e]{1,200}")
@@ -60,11 +61,26 @@ def owner_of(ctx: ToolContext) -> str:
     return owner
 
 
+def served_owner_of(ctx: ToolContext) -> str:
+    """Whom our server acts for; a host whose model sees every tool names nobody in `_meta`.
+
+    Raises:
+        RefusalError: The call does not come from our server.
+    """
+    if OWNER_KEY not in _meta(ctx):
+        raise RefusalError(
+            "server_only",
+            "People decide this, by the HTTP API or the command line of the Agent Server; no model"
+            " does.",
+        )
+    return owner_of(ctx)
+
+
 def run_id_of(ctx: ToolContext) -> str | None:
     """The run id that the caller chose for the run of this call, if any.
 
     Raises:
-        ToolError: It is malformed.
+        RefusalError: It is malformed.
     """
     run_id = _meta(ctx).get(RUN_ID_KEY)
     return None if run_id is None else checked_run_id(run_id)
@@ -79,22 +95,13 @@ def checked_run_id(run_id: object) -> str:
     """The run id, if it is one.
 
     Raises:
-        ToolError: It is not.
+        RefusalError: It is not.
     """
     if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
-        raise ToolError("A run id is 1 to 128 letters, digits, `_`, `.` and `-`.")
+        raise RefusalError(
+            "invalid_run_id", "A run id is 1 to 128 letters, digits, `_`, `.` and `-`."
+        )
     return run_id
-
-
-def refusal(what: str, problems: tuple[Problem, ...]) -> ToolError:
-    """The error that a model can repair its definition by: path, reason and fix of each fault."""
-    lines = [
-        f"- path: {problem.path or '(whole document)'}\n"
-        f"  reason: {problem.reason}\n"
-        f"  fix: {problem.fix}"
-        for problem in problems
-    ]
-    return ToolError(plain_text(f"{what}\n" + "\n".join(lines)))
 
 
 def _meta(ctx: ToolContext) -> Mapping[str, object]:

@@ -23,8 +23,8 @@ from workflow_backend.tools.calls import (
     ToolContext,
     WorkflowText,
     owner_of,
-    refusal,
 )
+from workflow_backend.tools.refusals import with_problems
 from workflow_backend.tools.results import (
     CompileResult,
     ProblemItem,
@@ -48,11 +48,12 @@ def valid_workflow(text: str, backend: Backend) -> Workflow:
     """The workflow of the text.
 
     Raises:
-        ToolError: It is not valid; the message lists every problem with its fix.
+        RefusalError: It is not valid; the message lists every problem with its fix.
     """
     checked = check_definition(text, backend.runners)
     if checked.workflow is None:
-        raise refusal("The workflow is not valid. Repair each problem:", checked.problems)
+        what = "The workflow is not valid. Repair each problem:"
+        raise with_problems("invalid_workflow", what, checked.problems)
     return checked.workflow
 
 

@@ -23,6 +23,25 @@ def _failed(event: Mapping[str, object]) -> str:
     return f"{event.get('step')} failed: {event.get('error')}{again}"
 
 
+def _asked(event: Mapping[str, object]) -> str:
+    return f"{event.get('step')} waits for an approval: {event.get('message')}"
+
+
+def _decided(event: Mapping[str, object]) -> str:
+    word = "approved" if event.get("approved") is True else "rejected"
+    reason = f": {event['reason']}" if event.get("reason") else ""
+    return f"{event.get('step')} {word} by {event.get('by')}{reason}"
+
+
+def _waits(event: Mapping[str, object]) -> str:
+    what = {
+        "signal": f"for the signal {event.get('signal')}",
+        "webhook": f"for a POST to {event.get('url_path')}",
+        "timer": f"until {event.get('expires')}",
+    }
+    return f"{event.get('step')} waits {what.get(str(event.get('kind')), '')}"
+
+
 def _ended(event: Mapping[str, object]) -> str:
     error = f": {event['error']}" if event.get("error") else ""
     return f"Workflow {event.get('workflow')}: {event.get('status')}{error}"
@@ -37,4 +56,7 @@ _SENTENCES: dict[str, Callable[[Mapping[str, object]], str]] = {
     "step_complete": _complete,
     "step_failed": _failed,
     "step_skipped": lambda event: f"{event.get('step')} skipped: {event.get('reason')}",
+    "approval_requested": _asked,
+    "approval_decided": _decided,
+    "wait_started": _waits,
 }

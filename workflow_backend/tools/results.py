@@ -62,14 +62,86 @@ class RunSummary(_Result):
     duration: str | None = None
     error: str | None = None
     last_seq: int = Field(default=0, description="Number of the last event.")
+    parent_run_id: str | None = Field(default=None, description="The run that made this one.")
+    rerun_of: str | None = Field(default=None, description="The run that this one does again.")
+    scheduled_by: str | None = Field(default=None, description="The schedule that began it.")
+    engine: str = "journal"
+
+
+class OpenApproval(_Result):
+    """A decision that a person has to take; no tool of a model takes it."""
+
+    approval_id: str = Field(description="`<run>/<step>`, as people write it after `approve`.")
+    run_id: str
+    step: str
+    message: str
+    form: dict[str, object] = Field(default={}, description="Values that it may carry, by name.")
+    requested_at: str | None = None
+    expires: str | None = None
+
+
+class OpenWait(_Result):
+    """A signal or webhook that a run waits for."""
+
+    run_id: str
+    step: str
+    kind: Literal["signal", "webhook"]
+    signal: str | None = None
+    expires: str | None = None
 
 
 class RunResult(RunSummary):
-    """One run with its steps and outputs."""
+    """One run with its steps and outputs.
+
+    `is_waiting`: nothing of it goes on before somebody decides or sends what it waits for.
+    """
 
     inputs: dict[str, object] = {}
     outputs: dict[str, object] = {}
     steps: list[StepResult] = []
+    is_waiting: bool = False
+    approvals: list[OpenApproval] = []
+    waits: list[OpenWait] = []
+
+
+class StartedRun(RunSummary):
+    """A run that was started, or had been by the same call before."""
+
+    is_new: bool
+
+
+class ApprovalsResult(_Result):
+    """The open approvals, the oldest run's last; `is_whole` tells whether these are all."""
+
+    approvals: list[OpenApproval]
+    is_whole: bool
+
+
+class Decision(_Result):
+    """What is recorded of an approval; `is_first` if this call decided it.
+
+    The events of the run after `after_seq` tell of the decision and what comes of it.
+    """
+
+    run_id: str
+    step: str
+    approved: bool
+    by: str
+    reason: str = ""
+    values: dict[str, object] = {}
+    time: str | None = None
+    is_first: bool
+    after_seq: int
+    parent_run_id: str | None = None
+
+
+class SignalResult(_Result):
+    """What is recorded of a signal or webhook; `is_first` if it is what this call sent."""
+
+    run_id: str
+    name: str
+    is_first: bool
+    time: str | None = None
 
 
 class RunPage(_Result):

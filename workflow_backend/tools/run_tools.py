@@ -1,4 +1,4 @@
-"""Tools that start, follow, show, repeat and cancel runs.
+"""Tools that start, follow, show and cancel runs.
 
 Guarantees: a run belongs to the owner that started it, and for anybody else it does not exist;
 events are reported in order, each once, before the result; the cancel of a call that executes a
@@ -13,8 +13,7 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from workflow_backend.backend import Backend
-from workflow_backend.engines.base import Run, RunFilter, RunOptions, RunStatus
-from workflow_backend.reruns import kept_states
+from workflow_backend.engines.base import RunFilter, RunStatus
 from workflow_backend.tools.calls import (
     FOR_SERVER,
     Inputs,
@@ -27,9 +26,8 @@ from workflow_backend.tools.calls import (
 )
 from workflow_backend.tools.definition_tools import valid_workflow
 from workflow_backend.tools.engine_runs import EngineRuns
-from workflow_backend.tools.refusals import RefusalError
 from workflow_backend.tools.results import RunPage, RunResult, StartedRun
-from workflow_backend.tools.runs import run_summary
+from workflow_backend.tools.runs import started_run
 
 _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 _RUNS = ToolAnnotations(
@@ -44,7 +42,6 @@ def register_run_tools(server: MCPServer, backend: Backend) -> None:
     """Add the tools to the server."""
     runs = EngineRuns(backend)
     _register_execution(server, backend, runs)
-    _register_reruns(server, backend, runs)
     _register_following(server, runs)
     _register_cancel(server, runs)
 
@@ -82,40 +79,7 @@ def _register_execution(server: MCPServer, backend: Backend, runs: EngineRuns) -
         owner = owner_of(ctx)
         chosen = run_id_of(ctx) if run_id is None else checked_run_id(run_id)
         checked = valid_workflow(workflow, backend)
-        return _started(*await runs.start(checked, inputs, chosen, owner))
-
-
-def _register_reruns(server: MCPServer, backend: Backend, runs: EngineRuns) -> None:
-    @server.tool(title="Run again", annotations=_RUNS, meta=FOR_SERVER)
-    async def rerun_run(
-        run_id: RunId,
-        ctx: ToolContext,
-        from_step: Annotated[
-            str | None,
-            Field(description="Where to begin anew; without it at what failed.", max_length=200),
-        ] = None,
-        new_run_id: RunId | None = None,
-    ) -> StartedRun:
-        """Run the workflow of an ended run again, keeping what succeeded before (for the server).
-
-        The same `new_run_id` again gives the same run.
-        """
-        owner = owner_of(ctx)
-        earlier = await runs.get(run_id, owner)
-        if earlier.finished_at is None:
-            raise RefusalError(
-                "run_not_ended",
-                f"The run {run_id} has not ended: cancel it first, or wait for its end.",
-            )
-        workflow = await runs.workflow(run_id, owner)
-        states = await backend.engine.states(run_id, owner)
-        try:
-            kept = kept_states(workflow, states, from_step)
-        except ValueError as error:
-            raise RefusalError("invalid_step", str(error)) from error
-        chosen = None if new_run_id is None else checked_run_id(new_run_id)
-        options = RunOptions(kept=kept, rerun_of=earlier.run_id)
-        return _started(*await runs.start(workflow, earlier.inputs, chosen, owner, options))
+        return started_run(*await runs.start(checked, inputs, chosen, owner))
 
 
 def _register_following(server: MCPServer, runs: EngineRuns) -> None:
@@ -172,7 +136,3 @@ def _register_cancel(server: MCPServer, runs: EngineRuns) -> None:
         owner = owner_of(ctx)
         await runs.cancel(run_id, owner, reason)
         return await runs.result(run_id, owner)
-
-
-def _started(run: Run, is_new: bool) -> StartedRun:
-    return StartedRun(**dict(run_summary(run)), is_new=is_new)
