@@ -17,6 +17,7 @@ LIVE_INTERVAL_SECONDS = 0.1
 LIVE_EVENT_COST = 128
 
 Emit = Callable[[str], Awaitable[None]]
+Log = Callable[[str, "HeadAndTail"], None]
 
 
 class HeadAndTail:
@@ -29,6 +30,7 @@ class HeadAndTail:
         self._tail_limit = max_characters - self._head_left
         self._tail_characters = 0
         self._dropped = 0
+        self.characters = 0
 
     @property
     def is_truncated(self) -> bool:
@@ -37,6 +39,7 @@ class HeadAndTail:
 
     def add(self, text: str) -> None:
         """Append to the text."""
+        self.characters += len(text)
         if self._head_left:
             self._head.append(text[: self._head_left])
             text = text[len(self._head[-1]) :]
@@ -63,13 +66,24 @@ class HeadAndTail:
 
 
 class Capture:
-    """Takes the bytes of a step in; emits them live as texts; keeps head and tail."""
+    """Takes the bytes of a step in; emits them live as texts; keeps head and tail.
 
-    def __init__(self, masker: Masker, emit: Emit, max_characters: int, live_bytes: int) -> None:
+    `log` is given each text, and what is kept of those before it.
+    """
+
+    def __init__(
+        self,
+        masker: Masker,
+        emit: Emit,
+        max_characters: int,
+        live_bytes: int,
+        log: Log = lambda _, __: None,
+    ) -> None:
         self.kept = HeadAndTail(max_characters)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._masked = masker.stream()
         self._emit = emit
+        self._log = log
         self._live_left = live_bytes
         self._pending = ""
         self._is_live = live_bytes > 0
@@ -95,6 +109,7 @@ class Capture:
     def _add(self, text: str) -> None:
         if not text:
             return
+        self._log(text, self.kept)
         self.kept.add(text)
         if not self._is_live:
             return

@@ -240,8 +240,10 @@ def _view(data_dir: Path, hidden: Iterable[Path]) -> tuple[list[str], list[str]]
     """The options that make the file system, before and after the run's own folders."""
     folders: list[Path] = []
     files: list[Path] = []
+    # These are hidden as a whole.
+    wholly = (Path("/tmp"), data_dir)  # noqa: S108
     for path in sorted({path.resolve() for path in hidden}):
-        if any(path.is_relative_to(folder) for folder in folders):
+        if any(path.is_relative_to(folder) for folder in (*folders, *wholly)):
             continue
         if path.is_dir():
             folders.append(path)

@@ -31,6 +31,7 @@ class StepLimits:
     stdout_characters: int = 256 * 1024
     live_bytes: int = 64 * 1024
     output_file_bytes: int = 1024 * 1024
+    log_bytes: int = 64 * 1024**2
 
 
 def launcher(limits: StepLimits, argv: list[str]) -> list[str]:
