@@ -9,6 +9,7 @@ from workflow_backend.definition.secret_rules import SecretRule
 from workflow_backend.engines.base import AttemptSpec, AttemptWatch
 from workflow_backend.masking import Masker
 from workflow_backend.steps.limits import StepLimits
+from workflow_backend.steps.step_log import StepLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class AttemptContext:
     limits: StepLimits
     watch: AttemptWatch
     timeout_seconds: float
+    log: StepLog
     rules: Mapping[str, SecretRule] = field(default_factory=dict)
 
     @property

@@ -56,12 +56,13 @@ class CommandRunner:
         """
         spec = context.spec
         folder = run_folder(self._data_dir, spec.run_id)
-        files = folder.begin(spec.step.name, spec.attempt)
+        files = folder.begin(spec.place, spec.attempt)
         capture = Capture(
             context.masker,
             context.watch.output,
             context.limits.stdout_characters,
             context.limits.live_bytes,
+            context.log.add,
         )
         try:
             ended = await self._run_process(context, folder, files, capture)
@@ -113,9 +114,9 @@ class CommandRunner:
             "TMPDIR": str(self._isolation.tmp(folder)),
             **own,
             "RUN_ID": spec.run_id,
-            "STEP": spec.step.name,
+            "STEP": spec.name,
             "ATTEMPT": str(spec.attempt),
-            "IDEMPOTENCY_KEY": f"{spec.run_id}:{spec.step.name}",
+            "IDEMPOTENCY_KEY": f"{spec.run_id}:{spec.place}",
             "OUTPUT": str(files.output),
         }
 

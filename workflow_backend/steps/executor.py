@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from workflow_backend.artefacts import ArtefactLimits, ArtefactStore
 from workflow_backend.definition.expression_tokens import ExpressionError
 from workflow_backend.definition.secret_rules import SecretRule
-from workflow_backend.engines.base import AttemptResult, AttemptSpec, AttemptWatch
+from workflow_backend.engines.base import Artefact, AttemptResult, AttemptSpec, AttemptWatch
 from workflow_backend.masking import Masker
 from workflow_backend.secrets import Secrets, SecretsError
 from workflow_backend.steps.addresses import AddressPolicy
 from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, AttemptRunner
 from workflow_backend.steps.commands import CommandRunner
 from workflow_backend.steps.isolation import Isolation, IsolationName, choose_isolation
+from workflow_backend.steps.kept_files import KeptFiles
 from workflow_backend.steps.limits import StepLimits
 from workflow_backend.steps.reaper_link import ReaperLink
 from workflow_backend.steps.run_folder import StepSetupError
@@ -41,6 +43,7 @@ class StepSettings:
     `hidden_paths` are hidden from `bwrap` steps besides the usual ones, such as the file of keys.
     `allowed_hosts`: host names, addresses or networks that `http` steps may reach though they are
     not public. `base_env`: PATH, LANG and TZ of every step; nothing else is inherited.
+    `artefacts_dir`: where files are kept; without it `artefacts` in the data folder.
     """
 
     data_dir: Path
@@ -51,6 +54,8 @@ class StepSettings:
     secrets: Secrets = field(default_factory=Secrets)
     base_env: Mapping[str, str] = field(default_factory=lambda: DEFAULT_BASE_ENV)
     limits: StepLimits = field(default_factory=StepLimits)
+    artefacts_dir: Path | None = None
+    artefact_limits: ArtefactLimits = field(default_factory=ArtefactLimits)
 
 
 class StepExecutor:
@@ -61,6 +66,9 @@ class StepExecutor:
         self._reaper = ReaperLink()
         self._isolation: Isolation | None = None
         self._runners: dict[str, AttemptRunner] = {}
+        folder = settings.artefacts_dir or settings.data_dir / "artefacts"
+        self.artefacts = ArtefactStore(folder.absolute(), settings.artefact_limits)
+        self._files = KeptFiles(settings.data_dir, self.artefacts)
 
     @property
     def isolation(self) -> str:
@@ -75,11 +83,17 @@ class StepExecutor:
         """
         settings = self._settings
         _make_private(settings.data_dir)
+        # It must be there to be hidden from steps.
+        self.artefacts.prepare()
         self._isolation = await choose_isolation(
             settings.isolation,
             settings.data_dir,
             require_explicit_none=settings.require_explicit_none,
-            hidden_paths=(*settings.hidden_paths, *settings.secrets.paths),
+            hidden_paths=(
+                *settings.hidden_paths,
+                *settings.secrets.paths,
+                self.artefacts.folder,
+            ),
         )
         self._reaper.start()
         commands = CommandRunner(
@@ -96,6 +110,8 @@ class StepExecutor:
         """One attempt. Cancelling the task ends it, and the answer says `cancelled`."""
         started = time.monotonic()
         masker = _masker(self._settings.secrets.to_mask({}))
+        log = self._files.log(self._settings.limits)
+        artefacts: tuple[Artefact, ...] = ()
         try:
             names = (*spec.secrets, *((spec.sign_with,) if spec.sign_with else ()))
             granted = self._settings.secrets.resolve(names, spec.owner)
@@ -108,20 +124,24 @@ class StepExecutor:
                 spec.timeout_seconds or limits.timeout_seconds, limits.timeout_seconds
             )
             context = AttemptContext(
-                spec, secrets, masker, limits, watch, timeout_seconds, rules
+                spec, secrets, masker, limits, watch, timeout_seconds, log, rules
             )
             end = await self._runner(spec.step.kind)(context)
+            end, artefacts = await self._files.keep(context, end)
         except (StepSetupError, SecretsError, ExpressionError) as error:
             end = AttemptEnd("failed", {"stdout": ""}, error=masker.mask(str(error)))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             end = AttemptEnd("failed", {"stdout": ""}, error=masker.mask(reason))
+        finally:
+            log.discard()
         return AttemptResult(
             status=end.status,
             outputs=end.outputs,
             exit_code=end.exit_code,
             error=end.error,
             duration_seconds=time.monotonic() - started,
+            artefacts=artefacts,
         )
 
     def _check_rules(self, spec: AttemptSpec, rules: Mapping[str, SecretRule]) -> None:

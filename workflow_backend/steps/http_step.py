@@ -254,7 +254,8 @@ async def _end(
     body, is_whole = await _read(response)
     charset = _CHARSET.search(response.headers.get("Content-Type", ""))
     whole = context.masker.mask(_decode(body, charset.group(1) if charset else "utf-8"))
-    context.log.add(whole, kept)
+    rest = "" if is_whole else f"\n... what follows {MAX_READ_BYTES} bytes was not read ...\n"
+    context.log.add(whole + rest, kept)
     kept.add(whole)
     text = kept.text()
     outputs: dict[str, object] = {
