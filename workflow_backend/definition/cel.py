@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
+from operator import itemgetter
 from types import ModuleType
 from typing import Protocol
 
@@ -178,7 +179,9 @@ def _to_json(value: object, expression: str, depth: int = 0) -> object:
     if depth > MAX_VALUE_DEPTH:
         raise ExpressionError(f"the value is nested over {MAX_VALUE_DEPTH} levels", expression)
     if isinstance(value, Mapping):
-        return {str(key): _to_json(item, expression, depth + 1) for key, item in value.items()}
+        # The library's maps have no order, and the same data must give the same text each time.
+        items = sorted(((str(key), item) for key, item in value.items()), key=itemgetter(0))
+        return {key: _to_json(item, expression, depth + 1) for key, item in items}
     if isinstance(value, (list, tuple)):
         return [_to_json(item, expression, depth + 1) for item in value]
     return _scalar_to_json(value, expression)

@@ -58,6 +58,9 @@ async def _run_once(place: Place, context: RunContext) -> StepState:
     return await _ACTIONS.get(place.step.kind, make_attempts)(place, context)
 
 
+_CUT_OFF = frozenset({"skipped", "cancelled"})
+
+
 class _FanOut:
     """A step for each item of a list, so many at a time; it fails if one of them does."""
 
@@ -77,12 +80,12 @@ class _FanOut:
         begun = events.step_begun(step.name, f"{len(items)} items", items=len(items))
         began = await context.runtime.emit(f"{step.name}:begun", begun)
         places = [_place_of(step, index, item) for index, item in enumerate(items)]
-        is_cancelled = await self._run_items(places)
+        await self._run_items(places)
         for index, place in enumerate(places):
             if index not in self._settled:
                 self._settled[index] = StepState("skipped", reason=context.stop.reason or "")
             context.items[place.instance] = self._settled[index]
-        state = self._summary(is_cancelled=is_cancelled)
+        state = self._summary()
         done = sum(one.status == "success" for one in self._settled.values())
         ended = events.step_settled(
             step.name, state, began, f"{done} of {len(items)} items succeeded"
@@ -90,8 +93,8 @@ class _FanOut:
         await context.runtime.emit(f"{step.name}:ended", ended)
         return state
 
-    async def _run_items(self, places: list[Place]) -> bool:
-        """Run the items; whether they were cut off because the run is to stop."""
+    async def _run_items(self, places: list[Place]) -> None:
+        """Run the items; those that never began because the run is to stop stay unsettled."""
         room = asyncio.Semaphore(self._step.max_parallel or self._context.workflow.max_parallel)
 
         async def run_one(index: int, place: Place) -> None:
@@ -105,28 +108,28 @@ class _FanOut:
                 self._settled[index] = await _run_instance(place, self._context)
 
         tasks = [asyncio.create_task(run_one(index, place)) for index, place in enumerate(places)]
+        ended = asyncio.gather(*tasks, return_exceptions=True)
         try:
-            for task in tasks:
-                await task
+            # Shielded: a cancel is for all items, not for the one that is waited for.
+            results = await asyncio.shield(ended)
         except asyncio.CancelledError as reason:
+            for task in tasks:
+                task.cancel(str(reason) or self._context.stop.reason)
+            results = await ended
             if self._context.stop.reason is None:
                 raise
-            await _end(tasks, str(reason) or self._context.stop.reason)
-            return True
-        except NeverBegunError:
-            return True
-        finally:
-            await _end(tasks, self._context.stop.reason)
-        return False
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, NeverBegunError):
+                raise result
 
-    def _summary(self, *, is_cancelled: bool) -> StepState:
+    def _summary(self) -> StepState:
         states = [self._settled[index] for index in sorted(self._settled)]
         outputs: Mapping[str, object] = {
             "stdout": "",
             "items": [state.outputs for state in states],
             "statuses": [state.status for state in states],
         }
-        if is_cancelled:
+        if any(state.status in _CUT_OFF for state in states) and self._context.stop.reason:
             error = f"cancelled: {self._context.stop.reason}"
             return StepState("cancelled", outputs, error=error, attempts=1)
         failed = [index for index, state in enumerate(states) if state.status in FAILURES]
@@ -141,12 +144,6 @@ class _FanOut:
 def _place_of(step: Step, index: int, item: object) -> Place:
     extra = {"item": item, "index": index}
     return Place(step, f"{step.name}[{index}]", extra=extra)
-
-
-async def _end(tasks: list[asyncio.Task[None]], reason: str | None) -> None:
-    for task in tasks:
-        task.cancel(reason)
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _ACTIONS: Mapping[ActionKind, Callable[[Place, RunContext], Awaitable[StepState]]] = {
