@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent_server.accounts.key_book import KeyBook
 from agent_server.accounts.keys import ApiKey, Scope, digest_of
@@ -17,6 +18,10 @@ from streaming.errors import (
     PermissionDeniedError,
     UnsupportedMediaTypeError,
 )
+from streaming.run_tokens import MARK, RunClaims
+
+if TYPE_CHECKING:
+    from agent_server.run_callers import RunCallers
 
 LOCAL_OWNER = "local"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -55,7 +60,8 @@ class Caller:
     """Who sent a request. `owner` is whose runs they are; `refusal` says why nothing is executed.
 
     A `refusal` of None means that the caller may execute workflows. `key` is the one that was sent,
-    None where none is needed.
+    None where none is needed. `claims` are those of the run token that was sent in its place; then
+    `key` is the one that pays, and `siblings` are the owner's others.
     """
 
     owner: str
@@ -63,6 +69,8 @@ class Caller:
     scopes: frozenset[Scope]
     refusal: str | None
     key: ApiKey | None = field(default=None, compare=False, repr=False)
+    claims: RunClaims | None = field(default=None, compare=False)
+    siblings: tuple[ApiKey, ...] = field(default=(), compare=False, repr=False)
 
     def require(self, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the caller has the scope."""
@@ -90,9 +98,14 @@ class Access:
         is_loopback: bool,
         allowed_hosts: Iterable[str],
         cors_origins: Iterable[str],
+        run_callers: "RunCallers | None" = None,
     ) -> None:
-        """Take the keys of a book, or those that are given."""
+        """Take the keys of a book, or those that are given.
+
+        `run_callers` knows run tokens, None where no run has agents.
+        """
         self._book = book or KeyBook(keys)
+        self._run_callers = run_callers
         self._is_loopback = is_loopback
         self._allowed_hosts = {host.lower() for host in allowed_hosts}
         # As clients wrote them; asked again and again, so that they are taken apart once.
@@ -146,16 +159,18 @@ class Access:
     def identify(self, headers: Mapping[str, str], peer: str | None) -> Caller | None:
         """The caller by the key sent, or, where none is configured, the local owner.
 
-        None: the key is not at hand, and `find` asks the store for it.
+        None: the key is not at hand, or is a run token, and `find` looks further.
 
         Raises:
             AuthenticationError: a key is needed, and the one sent is missing, unknown or expired.
         """
+        sent = _sent_key(headers)
+        if sent is not None and sent.startswith(MARK) and self._run_callers is not None:
+            return None
         if not self._book.is_keyed:
-            reason = self._foreign_reason(headers, peer)
-            refusal = NO_KEY_REFUSAL.format(reason=reason) if reason else None
+            refusal = self._foreign_refusal(headers, peer)
             return Caller(LOCAL_OWNER, LOCAL_OWNER, ALL_SCOPES, refusal)
-        key = self._book.peek(_sent_digest(headers))
+        key = self._book.peek(_digest(sent))
         if key is None and not self._book.is_stored:
             raise AuthenticationError(_UNKNOWN_KEY)
         return None if key is None else self._caller_with(key)
@@ -169,7 +184,11 @@ class Access:
         """
         if caller := self.identify(headers, peer):
             return caller
-        key = await self._book.find(_sent_digest(headers))
+        sent = _sent_key(headers)
+        if sent is not None and sent.startswith(MARK) and self._run_callers is not None:
+            refusal = None if self._book.is_keyed else self._foreign_refusal(headers, peer)
+            return await self._run_callers.find(sent, refusal)
+        key = await self._book.find(_digest(sent))
         if key is None:
             raise AuthenticationError(_UNKNOWN_KEY)
         return self._caller_with(key)
@@ -193,6 +212,10 @@ class Access:
         name = _without_port(host)
         return name in LOOPBACK_HOSTS or host in self._allowed_hosts or name in self._allowed_hosts
 
+    def _foreign_refusal(self, headers: Mapping[str, str], peer: str | None) -> str | None:
+        reason = self._foreign_reason(headers, peer)
+        return NO_KEY_REFUSAL.format(reason=reason) if reason else None
+
     def _foreign_reason(self, headers: Mapping[str, str], peer: str | None) -> str | None:
         if not self._is_loopback:
             return "the server listens beyond loopback"
@@ -206,8 +229,7 @@ class Access:
         return None
 
 
-def _sent_digest(headers: Mapping[str, str]) -> str:
-    sent = _sent_key(headers)
+def _digest(sent: str | None) -> str:
     if not sent:
         raise AuthenticationError(
             "No API key was sent. Send one as 'Authorization: Bearer <key>' or in 'x-api-key'.",

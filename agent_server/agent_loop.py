@@ -9,23 +9,19 @@ raised, never a quiet end.
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent_server.agent_bounds import AgentLimits, AnswerBounds
 from agent_server.agent_turn import AgentTurn, TextJoint, result_message
 from agent_server.event_channel import EventChannel
 from agent_server.pending_calls import KeptTurns, PendingCalls
-from agent_server.system_prompt import system_prompt
-from agent_server.toolbox import AgentCaller, Toolbox
+from agent_server.system_prompt import step_prompt, system_prompt
+from agent_server.toolbox import EXECUTE_TOOL, AgentCaller, Toolbox
 from providers.base import Provider
 from providers.chat_request import ChatRequest, Message, TextPart, ToolCall, ToolChoice
 from providers.run_intent import asks_to_run
-from streaming.errors import (
-    AgentLimitError,
-    InvalidRequestError,
-    OverloadedError,
-    UpstreamProtocolError,
-)
+from streaming.errors import InvalidRequestError, OverloadedError, UpstreamProtocolError
 from streaming.events import (
     Event,
     Finished,
@@ -33,23 +29,13 @@ from streaming.events import (
     ToolCallDelta,
     ToolCallEnded,
     ToolCallStarted,
-    Usage,
 )
+from streaming.run_tokens import RunClaims
 
 if TYPE_CHECKING:
     from agent_server.telemetry.spans import Telemetry
 
 MAX_DETACHED = 256
-
-
-@dataclass(frozen=True, slots=True)
-class AgentLimits:
-    """The bounds of one answer; each is the setting `AGENT_SERVER_` and its name."""
-
-    max_turns: int = 24
-    max_tool_calls: int = 64
-    max_wall_seconds: float = 3600.0
-    max_tokens: int = 1_000_000
 
 
 class AgentLoop:
@@ -86,13 +72,16 @@ class AgentLoop:
         called. Closing the generator ends the answer.
 
         Raises:
-            InvalidRequestError: at once, for `n` over 1, a tool named like one of ours, or a
-                `tool_choice` that names no tool.
+            InvalidRequestError: at once, for `n` over 1, a tool named like one of ours, a
+                `tool_choice` that names no tool, or a run token that names a tool that is not here.
             OverloadedError: at once, if too many detached answers go on without a reader.
             AgentLimitError: while it is read, a bound was reached; `param` names the setting.
             UpstreamError: while it is read, the provider failed.
         """
-        _check(request, {spec.name for spec in self._toolbox.specs()})
+        own_names = {spec.name for spec in self._toolbox.specs()}
+        _check(request, own_names)
+        if caller.claims is not None:
+            _check_claims(caller.claims, own_names)
         if caller.detached and len(self._detached) >= self._max_detached:
             raise OverloadedError(
                 f"{self._max_detached} answers go on without a reader. Wait until some have ended.",
@@ -135,7 +124,7 @@ class AgentLoop:
 
 
 class _Answer:
-    """One answer on its way: the conversation so far, what it has cost, whose it is."""
+    """One answer on its way: the conversation so far, what it has used, whose it is."""
 
     def __init__(
         self,
@@ -151,24 +140,31 @@ class _Answer:
         self._provider = provider
         self._toolbox = toolbox
         self._pending_calls = pending_calls
-        self._limits = limits
+        self._bounds = AnswerBounds(limits, caller.claims)
         self._run_is_asked = _run_is_asked(request.messages)
         self._client_tools = {tool.name for tool in request.tools}
         self._said: list[Message] = []
-        self._usage: Usage | None = None
-        self._calls_made = 0
-        prompt = system_prompt(
-            may_not_execute=toolbox.may_not_execute(caller, run_is_asked=self._run_is_asked),
-            has_client_tools=bool(request.tools),
-        )
+        own_tools = toolbox.specs(caller)
+        prompt = self._prompt(has_tools=bool(own_tools), has_client_tools=bool(request.tools))
         history = pending_calls.restore(caller.owner, request.messages)
+        ours = (Message("system", (TextPart(prompt),)),) if prompt else ()
         self._request = replace(
             request,
-            messages=(Message("system", (TextPart(prompt),)), *history),
-            tools=(*toolbox.specs(), *request.tools),
+            messages=(*ours, *history),
+            tools=(*own_tools, *request.tools),
             n=None,
             stream=True,
         )
+
+    def _prompt(self, *, has_tools: bool, has_client_tools: bool) -> str:
+        """What the model is told first; nothing, where it is asked as any model is."""
+        refusal = self._toolbox.may_not_execute(self.caller, run_is_asked=self._run_is_asked)
+        claims = self.caller.claims
+        if claims is None:
+            return system_prompt(may_not_execute=refusal, has_client_tools=has_client_tools)
+        if not has_tools:
+            return ""
+        return step_prompt(may_not_execute=refusal if EXECUTE_TOOL in claims.tools else "")
 
     async def drive(self, channel: EventChannel) -> None:
         """Put the whole answer into the channel and end it; raises what ended it early."""
@@ -181,18 +177,18 @@ class _Answer:
         try:
             await self._drive(channel)
         except BaseException as exc:
-            span.end(usage=self._usage, error=exc)
+            span.end(usage=self._bounds.usage, error=exc)
             raise
-        span.end(usage=self._usage)
+        span.end(usage=self._bounds.usage)
 
     async def _drive(self, channel: EventChannel) -> None:
         try:
             try:
-                async with asyncio.timeout(self._limits.max_wall_seconds) as wall:
+                async with asyncio.timeout(self._bounds.max_wall_seconds) as wall:
                     await self._take_turns(channel)
             except TimeoutError as exc:
                 if wall.expired():
-                    raise _limit("max_wall_seconds", self._limits.max_wall_seconds) from exc
+                    raise self._bounds.wall_error() from exc
                 raise
         except Exception:
             await channel.end()
@@ -201,18 +197,17 @@ class _Answer:
 
     async def _take_turns(self, channel: EventChannel) -> None:
         joint = TextJoint()
-        for number in range(self._limits.max_turns):
+        for number in range(self._bounds.max_turns):
             turn = await self._ask(channel, joint, is_first=number == 0)
             if turn.ends_answer:
-                await channel.put(Finished(turn.final_reason, usage=self._usage))
+                await channel.put(Finished(turn.final_reason, usage=self._bounds.usage))
                 return
-            if number + 1 == self._limits.max_turns:
+            if number + 1 == self._bounds.max_turns:
                 break
             if await self._answer_calls(turn, channel):
                 return
-            if _total(self._usage) >= self._limits.max_tokens:
-                raise _limit("max_tokens", self._limits.max_tokens)
-        raise _limit("max_turns", self._limits.max_turns)
+            self._bounds.check_tokens()
+        raise self._bounds.turns_error()
 
     async def _ask(self, channel: EventChannel, joint: TextJoint, *, is_first: bool) -> AgentTurn:
         """One turn of the model."""
@@ -222,10 +217,12 @@ class _Answer:
             # A forced call is forced once, or the model could never come to an end.
             tool_choice=self._request.tool_choice if is_first else None,
         )
+        request = self._bounds.begin_turn(request)
         turn = AgentTurn()
         joint.begin_turn()
         async with aclosing(self._provider.chat(request)) as events:
             async for event in events:
+                self._bounds.hear(event)
                 shown = turn.accept(event, joint)
                 if shown is not None:
                     await channel.put(shown)
@@ -233,16 +230,13 @@ class _Answer:
             raise UpstreamProtocolError(
                 "The provider ended its answer without saying why.", provider=self._provider.name
             )
-        if turn.usage is not None:
-            self._usage = turn.usage if self._usage is None else self._usage + turn.usage
+        self._bounds.end_turn(turn.usage)
         return turn
 
     async def _answer_calls(self, turn: AgentTurn, channel: EventChannel) -> bool:
         """Run our calls, hand the client its own; true if that ends the answer."""
         own = [call for call in turn.calls if call.name not in self._client_tools]
-        self._calls_made += len(own)
-        if self._calls_made > self._limits.max_tool_calls:
-            raise _limit("max_tool_calls", self._limits.max_tool_calls)
+        self._bounds.add_calls(len(own))
         emitted = turn.emitted_calls()
         results = await self._run_tools(own, emitted, channel)
         self._said += [turn.message(), *results]
@@ -254,7 +248,7 @@ class _Answer:
         for index, call in enumerate(theirs):
             for event in _call_events(index, emitted[call.call_id]):
                 await channel.put(event)
-        await channel.put(Finished("tool_calls", usage=self._usage))
+        await channel.put(Finished("tool_calls", usage=self._bounds.usage))
         return True
 
     async def _run_tools(
@@ -303,6 +297,17 @@ def _check(request: ChatRequest, own_names: set[str]) -> None:
         )
 
 
+def _check_claims(claims: RunClaims, own_names: set[str]) -> None:
+    if missing := [name for name in claims.tools if name not in own_names]:
+        raise InvalidRequestError(
+            f"The agent step names tools that this server does not have now: "
+            f"{', '.join(map(repr, missing))[:500]}. It has: "
+            f"{', '.join(sorted(own_names)) or 'none'}.",
+            code="unknown_tool",
+            param="tools",
+        )
+
+
 def _run_is_asked(messages: Sequence[Message]) -> bool:
     """Whether the newest message of the user asks to run something."""
     newest = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
@@ -319,26 +324,4 @@ def _call_events(index: int, call: ToolCall) -> tuple[Event, ...]:
         ToolCallStarted(index, call.call_id, call.name),
         ToolCallDelta(index, call.arguments),
         ToolCallEnded(index, call.call_id, call.name, call.arguments),
-    )
-
-
-def _total(usage: Usage | None) -> int:
-    if usage is None:
-        return 0
-    return max(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
-
-
-_LIMIT_WORDS = {
-    "max_turns": "{} model turns were not enough for an answer",
-    "max_tool_calls": "the model asked for more than {} tool calls",
-    "max_wall_seconds": "the answer took longer than {:g} s",
-    "max_tokens": "the model used its {} tokens before it had answered",
-}
-
-
-def _limit(name: str, value: float) -> AgentLimitError:
-    setting = f"AGENT_SERVER_{name.upper()}"
-    words = _LIMIT_WORDS[name].format(value)
-    return AgentLimitError(
-        f"The agent stopped: {words}. Ask for less at once, or raise {setting}.", param=setting
     )

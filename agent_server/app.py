@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 from agent_server.access import Access
 from agent_server.accounts.accounts import Accounts
 from agent_server.accounts.configured import accounts_of, cache_of, reconfigure
-from agent_server.agent_loop import AgentLimits, AgentLoop
+from agent_server.agent_bounds import AgentLimits
+from agent_server.agent_loop import AgentLoop
 from agent_server.call_books import CallBooks
 from agent_server.call_traces import CallTraces
 from agent_server.chat_streams import ChatStreams
@@ -42,6 +43,8 @@ from agent_server.routes.chat_streams import chat_stream_routes
 from agent_server.routes.count_tokens import CountTokensEndpoint
 from agent_server.routes.model_call import ModelEndpoint
 from agent_server.routes.responses import RESPONSES_PATH, CreateResponse, response_routes
+from agent_server.run_callers import RunCallers
+from agent_server.run_link import RunLink
 from agent_server.services import Agent, Services
 from agent_server.settings import Settings
 from agent_server.stored_responses.responses import Responses
@@ -126,8 +129,10 @@ ROUTES = (
 )
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings, url: str | None = None) -> ASGIApp:
     """The server as an ASGI application; its children live as long as its lifespan.
+
+    `url` is where this machine reaches it; without one the steps of runs have no agents.
 
     Raises:
         ProviderConfigError: the default provider is unknown, or lacks what it needs.
@@ -144,7 +149,8 @@ def create_app(settings: Settings) -> ASGIApp:
     mask_in_log(file.secret_values())
     gateway = maker.make(file)
     accounts = accounts_of(settings, keys=file.keys, prices=file.prices)
-    servers = _mcp_servers(settings, file, accounts) if settings.agent else []
+    link = RunLink.of(settings, url) if settings.agent and url else None
+    servers = _mcp_servers(settings, file, accounts, link) if settings.agent else []
     agent = _agent(settings, servers, numbers, telemetry) if settings.agent else None
     cache = cache_of(settings)
     _watch(numbers, gateway, accounts)
@@ -174,7 +180,7 @@ def create_app(settings: Settings) -> ASGIApp:
         lifespan=_lifespan(accounts, agent, watcher, [part for part in parts if part]),
     )
     router.state.services = Services(settings, calls, agent, accounts, numbers, watcher)
-    return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts)
+    return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts, link)
 
 
 class Closable(Protocol):
@@ -226,10 +232,12 @@ def _watch(metrics: Metrics, gateway: Gateway, accounts: Accounts) -> None:
         metrics.watch_usage_rows(lambda: (usage.waiting, usage.lost))
 
 
-def _mcp_servers(settings: Settings, file: GatewayFile, accounts: Accounts) -> list[ServerSpec]:
+def _mcp_servers(
+    settings: Settings, file: GatewayFile, accounts: Accounts, link: RunLink | None
+) -> list[ServerSpec]:
     # A store may have keys, or get some.
     is_keyed = bool(file.keys) or accounts.ledger is not None
-    return mcp_servers(settings, is_keyed=is_keyed, hidden=file.files)
+    return mcp_servers(settings, is_keyed=is_keyed, hidden=file.files, link=link)
 
 
 def _agent(
@@ -270,7 +278,9 @@ def _endpoints(
     }
 
 
-def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts) -> ASGIApp:
+def _guarded(
+    app: ASGIApp, settings: Settings, accounts: Accounts, link: RunLink | None
+) -> ASGIApp:
     """The application behind everything that stands before it, from the inside out.
 
     It is put together here, not by Starlette, whose own outermost layers cost every request.
@@ -280,6 +290,7 @@ def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts) -> ASGIApp:
         is_loopback=settings.is_loopback,
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
+        run_callers=RunCallers(link.key, accounts.book) if link else None,
     )
     app = Guard(
         app,

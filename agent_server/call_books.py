@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from agent_server.accounts.accounts import Accounts
+from agent_server.accounts.accounts import Accounts, check_model
 from agent_server.accounts.estimate import prompt_tokens
 from agent_server.accounts.usage import UsageRow
 from agent_server.error_responses import status_of
@@ -44,6 +44,8 @@ class CallBooks:
             RateLimitError: a limit of the key has no room.
         """
         plan = target.plan
+        for key in call.caller.siblings:
+            check_model(key, call.model or plan.name)
         call.admission = await self.accounts.admit(
             call.caller.key,
             model=call.model or plan.name,

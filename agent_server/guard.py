@@ -9,11 +9,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent_server.access import Access
 from agent_server.error_responses import error_response, log_error
 from agent_server.request_headers import headers_of
-from streaming.errors import AgentServerError, OverloadedError, PayloadTooLargeError
+from streaming.errors import (
+    AgentServerError,
+    OverloadedError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+)
 
 # What tells nothing and does nothing; probes come by address, so their Host is not checked.
 OPEN_PATHS = frozenset({"/", "/health", "/health/ready", "/discover"})
 PROBE_PATHS = frozenset({"/health", "/health/ready"})
+# All that the bearer of a run token may ask for.
+RUN_TOKEN_PATHS = frozenset({"/v1/chat/completions"})
 
 
 class Gate:
@@ -70,9 +77,11 @@ class Guard:
         if scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
             caller = self._access.identify(headers, peer)
-            scope.setdefault("state", {})["caller"] = (
-                await self._access.find(headers, peer) if caller is None else caller
-            )
+            if caller is None:
+                caller = await self._access.find(headers, peer)
+                if caller.claims is not None and scope["path"] not in RUN_TOKEN_PATHS:
+                    raise _not_for_run_tokens()
+            scope.setdefault("state", {})["caller"] = caller
             self._check_room()
         if scope["method"] == "POST":
             self._access.check_content_type(headers)
@@ -104,6 +113,13 @@ class Guard:
             return message
 
         return limited
+
+
+def _not_for_run_tokens() -> PermissionDeniedError:
+    return PermissionDeniedError(
+        "A run token is for POST /v1/chat/completions alone. Send an API key.",
+        code="run_token_not_allowed",
+    )
 
 
 def _too_large(limit: int) -> PayloadTooLargeError:

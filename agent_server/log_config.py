@@ -45,13 +45,14 @@ SECRET_NAME = re.compile(
 )
 # Keys of OpenAI, Anthropic, Groq, Together, GitHub and of ours; and what follows `Bearer`.
 SECRET_SHAPE = (
-    rb"\b(?:sk-|as-|gsk_|tgp_v1_|gh[pousr]_|xox[abps]-)[A-Za-z0-9_-]{16,}",
+    rb"\b(?:sk-|as-|asr_|gsk_|tgp_v1_|gh[pousr]_|xox[abps]-)[A-Za-z0-9_-]{16,}",
     rb"(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})",
 )
 # One of these is in whatever has the first shape; the second begins with "bearer".
 SECRET_MARKS = (
     b"sk-",
     b"as-",
+    b"asr_",
     b"gsk_",
     b"tgp_v1_",
     b"xox",

@@ -89,6 +89,9 @@ class ModelCalls:
         """
         self._books.begin(call)
         found = target or self.gateway.names.resolve(call.model)
+        if call.caller.claims is not None:
+            # Whatever the model: the agent alone holds an answer to the budget of a run token.
+            found = replace(found, is_agent=True)
         await self._books.open(call, found)
         if self._traces is not None:
             self._traces.begin(call, found)
@@ -173,6 +176,7 @@ class ModelCalls:
             may_not_execute=call.caller.refusal or "",
             detached=call.choice.detached,
             trace=call.trace,
+            claims=call.caller.claims,
         )
         events = agent.loop.run(
             chat,

@@ -80,7 +80,7 @@ def serve(settings: Settings, on_started: Callable[[str], None]) -> None:
             lock.announce(url)
             on_started(url)
 
-        _run(create_app(settings), settings, listener, started)
+        _run(create_app(settings, url), settings, listener, started)
 
 
 def settle_memory() -> None:

@@ -2,14 +2,16 @@
 
 The policy stands here, before the call, so that no model can argue with it: a workflow is executed
 only if the server's mode allows it, if the caller may, and if the newest message of the user asks
-for it; a run is cancelled only if the caller may. Whatever goes wrong in a call becomes its result,
+for it; a run is cancelled only if the caller may. A caller with a run token has the tools that it
+names and no others, and their names stand for the order: the text of a step is made of data, which
+gives none. Whatever goes wrong in a call becomes its result,
 in words that a model can use and that give away nothing of the server's inside.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -17,12 +19,13 @@ from agent_server.log_config import get_logger
 from agent_server.tool_arguments import ArgumentsError, read_arguments
 from agent_server.tool_results import result_text
 from agent_server.workflow_run import WorkflowRun
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.bridge import DEPTH_META_KEY, Bridge
 from mcp_bridge.catalogue import Tool
 from mcp_bridge.results import ToolResult
 from providers.chat_request import ToolCall, ToolSpec
 from streaming.errors import BridgeError, BridgeTimeoutError, BridgeUnavailableError
-from streaming.events import AgentToolCalled, AgentToolReturned, Event, JsonObject
+from streaming.events import AgentToolCalled, AgentToolReturned, Event, JsonObject, JsonValue
+from streaming.run_tokens import RunClaims
 
 if TYPE_CHECKING:
     from agent_server.telemetry.spans import Telemetry
@@ -48,13 +51,20 @@ class AgentCaller:
     `owner` is whom the runs belong to. `may_not_execute` is empty, or says why no workflow may be
     executed and which setting or scope would allow it. A detached run outlives its request,
     unless `detached` is taken back before that ends.
-    `trace` are the headers of the trace context in which the agent works.
+    `trace` are the headers of the trace context in which the agent works. `claims` are those of
+    the run token of an agent step.
     """
 
     owner: str
     may_not_execute: str = ""
     detached: bool = False
     trace: Mapping[str, str] = field(default_factory=dict)
+    claims: RunClaims | None = None
+
+    @property
+    def meta(self) -> Mapping[str, JsonValue]:
+        """What our own backend is told with each call: how many agents stand above it."""
+        return {} if self.claims is None else {DEPTH_META_KEY: self.claims.depth}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +103,11 @@ class Toolbox:
         """The most that the agent may do."""
         return self._workflow_mode
 
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """The tools as a model is told of them."""
+    def specs(self, caller: AgentCaller | None = None) -> tuple[ToolSpec, ...]:
+        """The tools as a model is told of them: all, or those that a caller may have called."""
         return tuple(
             ToolSpec(tool.name, tool.description, tool.input_schema, strict=False)
-            for tool in self._bridge.tools()
+            for tool in self._tools(caller)
         )
 
     def may_not_execute(self, caller: AgentCaller, *, run_is_asked: bool) -> str:
@@ -109,7 +119,7 @@ class Toolbox:
             )
         if caller.may_not_execute:
             return f"{caller.may_not_execute} Show the workflow and its plan, and say so."
-        if not run_is_asked:
+        if not run_is_asked and caller.claims is None:
             return (
                 "The newest message of the user does not ask to run anything, so nothing was "
                 'executed. Show the workflow and ask whether to run it ("run it" does).'
@@ -120,7 +130,7 @@ class Toolbox:
         self, call: ToolCall, caller: AgentCaller, *, run_is_asked: bool, emit: Emit
     ) -> AgentToolReturned:
         """Call a tool and give its result, whatever it is; its events go to `emit` meanwhile."""
-        tools = {tool.name: tool for tool in self._bridge.tools()}
+        tools = {tool.name: tool for tool in self._tools(caller)}
         tool = tools.get(call.name)
         if tool is None:
             known = ", ".join(sorted(tools)) or "none"
@@ -154,6 +164,12 @@ class Toolbox:
             _, late = await asyncio.wait(self._background, timeout=_CLOSE_SECONDS)
             for task in late:
                 task.cancel()
+
+    def _tools(self, caller: AgentCaller | None) -> Sequence[Tool]:
+        tools = self._bridge.tools()
+        if caller is None or caller.claims is None:
+            return tools
+        return [tool for tool in tools if tool.name in caller.claims.tools]
 
     async def _refuse(
         self, call: ToolCall, arguments: JsonObject, reason: str, emit: Emit
@@ -193,6 +209,7 @@ class Toolbox:
                 tool.name,
                 arguments,
                 owner=caller.owner,
+                meta=caller.meta,
                 trace=caller.trace,
                 timeout_seconds=self._limits.call_timeout_seconds,
             )
@@ -222,6 +239,7 @@ class Toolbox:
             caller.owner,
             resume_seconds=self._limits.resume_seconds,
             trace=caller.trace,
+            meta=caller.meta,
         )
         starting = self._in_background(run.start(arguments))
         try:

@@ -27,7 +27,7 @@ from streaming.errors import (
     BridgeTimeoutError,
     BridgeUnavailableError,
 )
-from streaming.events import JsonObject, WorkflowEvent
+from streaming.events import JsonObject, JsonValue, WorkflowEvent
 
 MAX_WAITING = 1024
 _FIRST_PAUSE_SECONDS = 0.1
@@ -44,7 +44,8 @@ Emit = Callable[[WorkflowEvent], Awaitable[None]]
 class WorkflowRun:
     """A run, started or only followed; `after_seq` is the last event that the reader has.
 
-    `trace` are the headers of the trace context in which its calls are made.
+    `trace` are the headers of the trace context in which its calls are made, `meta` is what the
+    backend is told with each of them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class WorkflowRun:
         *,
         resume_seconds: float,
         trace: Mapping[str, str] | None = None,
+        meta: Mapping[str, JsonValue] | None = None,
         after_seq: int = 0,
         max_waiting: int = MAX_WAITING,
     ) -> None:
@@ -65,6 +67,7 @@ class WorkflowRun:
         self._owner = owner
         self._resume_seconds = resume_seconds
         self._trace = trace
+        self._meta = meta
         self._max_waiting = max_waiting
         self._waiting: deque[JsonObject] = deque()
         self._wake = asyncio.Event()
@@ -135,6 +138,7 @@ class WorkflowRun:
             tool,
             {**arguments, "run_id": self.run_id},
             owner=self._owner,
+            meta=self._meta,
             trace=self._trace,
             on_progress=on_progress,
         )

@@ -15,6 +15,8 @@ from streaming.events import JsonObject, JsonValue
 
 OWNER_META_KEY: Final = "ai.kubiya/owner"
 EVENTS_META_KEY: Final = "ai.kubiya/events"
+# How many agents stand above a call: 0 where a person began it all, and then left out.
+DEPTH_META_KEY: Final = "ai.kubiya/depth"
 # Told of each call: the server, `ok`, `error` (the tool's own) or an error's code, and the seconds.
 OnCalled = Callable[[str, str, float], None]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent_server.agent_loop import AgentLimits, AgentLoop
+from agent_server.agent_bounds import AgentLimits
+from agent_server.agent_loop import AgentLoop
 from agent_server.mcp_servers import HIDDEN_TOOLS
 from agent_server.pending_calls import PendingCalls
 from agent_server.toolbox import AgentCaller, Toolbox, ToolboxLimits, WorkflowMode

@@ -54,6 +54,7 @@ class Accounts:
             keys,
             read_keys=ledger.read_keys if ledger else None,
             has_keys=ledger.has_keys if ledger else None,
+            read_owner_keys=ledger.read_owner_keys if ledger else None,
         )
         self.limits = Limits(load_spend=self._read_spend if ledger else None, pool=pool)
         self.usage = UsageLog(ledger.write_usage) if ledger else None
@@ -130,13 +131,7 @@ class Accounts:
         """
         if key is None:
             return await self.limits.admit(_NOBODY, _NOTHING)
-        if not key.allows_model(model):
-            raise PermissionDeniedError(
-                f"The API key '{key.name}' may not use the model '{model[:200]}'. It may use: "
-                f"{', '.join(key.models or ())[:500]}.",
-                code="model_not_allowed",
-                param="model",
-            )
+        check_model(key, model)
         ask = self._ask(key, targets, body, max_output_tokens) if key.is_limited else _NOTHING
         return await self.limits.admit(key, ask)
 
@@ -243,6 +238,17 @@ class Accounts:
             for sweep in self._sweeps:
                 await sweep()
             await asyncio.sleep(CLEAN_SECONDS)
+
+
+def check_model(key: ApiKey, model: str) -> None:
+    """Raise `PermissionDeniedError` unless the key may name the model."""
+    if not key.allows_model(model):
+        raise PermissionDeniedError(
+            f"The API key '{key.name}' may not use the model '{model[:200]}'. It may use: "
+            f"{', '.join(key.models or ())[:500]}.",
+            code="model_not_allowed",
+            param="model",
+        )
 
 
 # A caller without a key has no limits.

@@ -5,6 +5,7 @@ What this module promises:
 - a key that was used lately is found without a wait, whether or not the store is up;
 - a key that was revoked is refused `FRESH_SECONDS` later at the latest, on every server;
 - while the store is down, keys that were used lately go on to work, for `STALE_SECONDS`;
+- the keys of an owner are always those of now: none is remembered for it;
 - a key that is not known costs the store one read each `FRESH_SECONDS`, however often it is sent;
 - every cache has a bound.
 
@@ -31,6 +32,8 @@ REFRESH_KEYS = 500
 
 # The living keys of these digests, by digest; None: the store cannot be read now.
 ReadKeys = Callable[[Sequence[str]], Awaitable[dict[str, ApiKey] | None]]
+# The living keys of an owner; None: the store cannot be read now.
+ReadOwnerKeys = Callable[[str], Awaitable[list[ApiKey] | None]]
 # Whether the store has any key; None: it cannot be read now.
 HasKeys = Callable[[], Awaitable[bool | None]]
 _Value = TypeVar("_Value")
@@ -45,10 +48,12 @@ class KeyBook:
         *,
         read_keys: ReadKeys | None = None,
         has_keys: HasKeys | None = None,
+        read_owner_keys: ReadOwnerKeys | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read_keys = read_keys
         self._has_keys = has_keys
+        self._read_owner_keys = read_owner_keys
         self._clock = clock
         self._known: dict[str, tuple[ApiKey, float]] = {}
         self._unknown: dict[str, float] = {}
@@ -113,6 +118,20 @@ class KeyBook:
             lookup = asyncio.create_task(self._look_up(digest))
             self._lookups[digest] = lookup
         return await asyncio.shield(lookup)
+
+    async def of_owner(self, owner: str) -> list[ApiKey]:
+        """The living keys of an owner, those that have expired too.
+
+        Raises:
+            OverloadedError: the store is down, so that nobody knows which of them were revoked.
+        """
+        keys = [key for key in self._configured.values() if key.owner == owner]
+        if self._read_owner_keys is not None:
+            stored = await self._read_owner_keys(owner)
+            if stored is None:
+                raise OverloadedError(_DOWN, retry_after_seconds=5)
+            keys += stored
+        return keys
 
     def forget(self, digest: str) -> None:
         """Ask the store again: the key was made or revoked."""

@@ -43,6 +43,13 @@ def read_keys(connection: Connection, digests: Sequence[str]) -> dict[str, ApiKe
     return {row.sha256: _key(row) for row in connection.execute(query)}
 
 
+def read_owner_keys(connection: Connection, owner: str) -> list[ApiKey]:
+    """The living keys of an owner, in the order of their ids."""
+    is_owned = (api_keys.c.owner == owner) & api_keys.c.revoked_at.is_(None)
+    query = select(api_keys).where(is_owned).order_by(api_keys.c.id).limit(LISTED)
+    return [_key(row) for row in connection.execute(query)]
+
+
 def has_keys(connection: Connection) -> bool:
     """Whether a key was ever made, be it revoked by now."""
     return connection.execute(select(api_keys.c.id).limit(1)).first() is not None

@@ -37,6 +37,13 @@ class Ledger:
         except StoreError:
             return None
 
+    async def read_owner_keys(self, owner: str) -> list[ApiKey] | None:
+        """The living keys of an owner."""
+        try:
+            return await self.store.call(partial(key_store.read_owner_keys, owner=owner))
+        except StoreError:
+            return None
+
     async def has_keys(self) -> bool | None:
         """Whether a key was ever made."""
         try:

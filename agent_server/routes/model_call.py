@@ -16,6 +16,7 @@ from agent_server.model_calls import ModelCalls
 from agent_server.request_headers import headers_of
 from agent_server.requests.json_body import read_json_object
 from agent_server.requests.model_name import model_name
+from agent_server.run_callers import hold_to_token
 from streaming.events import JsonObject
 
 IDEMPOTENCY_HEADER: Final = "idempotency-key"
@@ -57,6 +58,7 @@ class ModelEndpoint:
         )
         scope["state"]["log_fields"] = call.log_fields
         scope["state"]["trail"] = call.trail
+        hold_to_token(call)
         with ClientWatch(scope, receive) as watch:
             streams = self._streams
             if streams is not None and call.choice.detached and call.is_stream:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from typing_extensions import override
 
-from agent_server.agent_loop import AgentLimits
+from agent_server.agent_bounds import AgentLimits
 from agent_server.toolbox import AgentCaller
 from mcp_bridge import Bridge
 from providers.base import ModelInfo, Provider

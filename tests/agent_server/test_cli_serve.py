@@ -120,7 +120,7 @@ def test_the_server_process_is_not_dumpable(tmp_path: Path) -> None:
     script = (
         "import ctypes\nfrom agent_server import process\n"
         "from agent_server.settings import load_settings\n"
-        "def create_app(_):\n"
+        "def create_app(*_):\n"
         "    print('dumpable', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"
         "    raise SystemExit\n"
         "process.create_app = create_app\n"
