@@ -6,7 +6,6 @@ the value by environment and standard input: no other process of this machine ca
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -95,16 +94,6 @@ def remove_secret(*, name: str, data_dir: Path | None, config_file: Path | None)
     """Take NAME out of the store; no key is needed."""
     _backend(settings_of(data_dir=data_dir, config_file=config_file), "rm", "--", name)
     click.echo(f"{plain(name)} removed")
-
-
-def stored_secrets(settings: Settings) -> Sequence[dict[str, object]]:
-    """Every secret of the server as `list` shows it.
-
-    Raises:
-        CommandError: A source of secrets cannot be used.
-    """
-    rows: list[dict[str, object]] = orjson.loads(_backend(settings, "list"))["data"]
-    return rows
 
 
 def _backend(settings: Settings, *arguments: str, value: str | None = None) -> bytes:

@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from agent_server.mcp_servers import mcp_servers
+from agent_server.setting_names import SettingsError
 from agent_server.settings import (
     Settings,
-    SettingsError,
+    child_environment,
     load_settings,
     unknown_variables,
     variable_of,
@@ -179,6 +180,31 @@ def test_the_backend_gets_no_key_and_nothing_that_is_not_listed(
     assert environment["AGENT_SERVER_HTTP_ALLOW"] == "10.0.0.0/8,a"
     assert environment["AGENT_SERVER_HIDDEN_PATHS"] == "/s"
     assert environment["AGENT_SERVER_REQUIRE_ISOLATION"] == "false"
+
+
+def test_secrets_of_workflows_reach_the_backend_and_no_other_child(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secrets = {"AGENT_SERVER_SECRET_API_TOKEN": "value-of-token", "SECRET_KEY": "key-of-the-store"}
+    for name, value in {**secrets, "AGENT_SERVER_SECRET_EMPTY": ""}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(data_dir=tmp_path)
+    environment = settings.backend_environment()
+    assert {name: environment.get(name) for name in secrets} == secrets
+    assert "AGENT_SERVER_SECRET_EMPTY" not in environment
+    assert not set(secrets.values()) & set(child_environment().values())
+    assert set(settings.secret_values()) == set(secrets.values())
+    assert "key-of-the-store" not in repr(settings)
+    assert unknown_variables() == []
+
+
+def test_the_key_of_the_store_under_the_name_of_a_secret_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGENT_SERVER_SECRET_KEY", "key-of-the-store")
+    with pytest.raises(SettingsError, match="the store of secrets is SECRET_KEY") as raised:
+        load_settings()
+    assert "key-of-the-store" not in str(raised.value)
 
 
 def test_a_server_with_keys_requires_isolation() -> None:
