@@ -28,11 +28,13 @@ from workflow_backend.settings import (
     SettingsError,
     load_settings,
     take_secret_variables,
+    take_server_link,
 )
 from workflow_backend.stdio import StdioError, check_stdio
 from workflow_backend.steps.executor import StepExecutor, StepSettings
 from workflow_backend.steps.isolation import IsolationError
 from workflow_backend.steps.limits import StepLimits
+from workflow_backend.steps.server_link import ServerLink
 
 _CANNOT_START = (
     SettingsError,
@@ -51,6 +53,7 @@ def main() -> int:
     try:
         check_stdio()
         settings, variables = load_settings(), take_secret_variables()
+        server = take_server_link(settings, variables.key)
         logging.basicConfig(
             level=settings.log_level,
             stream=sys.stderr,
@@ -60,15 +63,19 @@ def main() -> int:
         secrets = open_secrets(settings.data_dir, settings.secrets_file, variables)
         mask_log(lambda: secrets.seen)
         hooks = Hooks(settings.data_dir, variables.key)
-        asyncio.run(run_backend(settings, secrets, hooks))
+        asyncio.run(run_backend(settings, secrets, hooks, server))
     except _CANNOT_START as error:
         sys.stderr.write(f"workflow backend: {error}\n")
         return 2
     return 0
 
 
-async def run_backend(settings: BackendSettings, secrets: Secrets, hooks: Hooks) -> None:
+async def run_backend(
+    settings: BackendSettings, secrets: Secrets, hooks: Hooks, server: ServerLink | None = None
+) -> None:
     """Open the engine and serve until the client or a signal ends it.
+
+    `server` is whom agent steps ask.
 
     Raises:
         IsolationError: Steps cannot be isolated as the settings demand.
@@ -82,6 +89,7 @@ async def run_backend(settings: BackendSettings, secrets: Secrets, hooks: Hooks)
         hidden_paths=settings.hidden_paths,
         allowed_hosts=settings.http_allow,
         secrets=secrets,
+        server=server,
         limits=StepLimits(
             timeout_seconds=settings.step_timeout_seconds,
             stdout_characters=settings.step_output_bytes,
@@ -99,6 +107,7 @@ async def run_backend(settings: BackendSettings, secrets: Secrets, hooks: Hooks)
             isolation=executor.isolation,
             hooks=hooks,
             secrets=secrets,
+            has_server=server is not None,
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,
         )

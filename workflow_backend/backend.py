@@ -1,6 +1,6 @@
 """What the tools work with: the engine, and the facts of this machine that plans need."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from workflow_backend.definition.lint import LOCAL_RUNNER
@@ -9,11 +9,15 @@ from workflow_backend.definition.plan import Plan, plan
 from workflow_backend.engines.base import Engine
 from workflow_backend.hooks import Hooks
 from workflow_backend.secrets import Secrets
+from workflow_backend.steps.server_link import NO_SERVER
 
 
 @dataclass(slots=True)
 class Backend:
-    """One engine and its surroundings. `is_closing` is set before calls are cut off at the end."""
+    """One engine and its surroundings. `is_closing` is set before calls are cut off at the end.
+
+    `has_server` says whether there is a server for agent steps to ask.
+    """
 
     engine: Engine
     isolation: str
@@ -22,14 +26,28 @@ class Backend:
     step_path: str = ""
     http_allow: tuple[str, ...] = ()
     runners: tuple[str, ...] = (LOCAL_RUNNER,)
+    has_server: bool = False
     is_closing: bool = False
 
     def plan(self, workflow: Workflow, inputs: Mapping[str, object], owner: str) -> Plan:
         """What a run of the owner would do here."""
-        return plan(
+        planned = plan(
             workflow,
             inputs,
             runners=self.runners,
             secrets=self.secrets.rules(owner),
             isolation=self.isolation,
         )
+        unasked = [] if self.has_server else list(_without_server(workflow))
+        if not unasked:
+            return planned
+        blockers = [*planned.blockers, *unasked]
+        return planned.model_copy(update={"blockers": blockers, "can_run": False})
+
+
+def _without_server(workflow: Workflow) -> Iterator[str]:
+    """Why the agent steps of the document cannot run."""
+    for body in (workflow, *workflow.workflows.values()):
+        for step in body.all_steps():
+            if step.agent is not None:
+                yield f"step `{step.name}`: {NO_SERVER}"

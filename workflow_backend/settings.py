@@ -11,8 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from workflow_backend.secrets.collection import SecretVariables
 from workflow_backend.secrets.store import KEY_VARIABLE
 from workflow_backend.secrets.variables import PREFIX as SECRET_PREFIX
+from workflow_backend.steps.server_link import ServerLink, server_link
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+_SIGNING_KEY = "AGENT_SERVER_RUN_TOKEN_KEY"
 
 
 class SettingsError(Exception):
@@ -67,6 +70,11 @@ class BackendSettings(BaseSettings):
     step_output_bytes: int = Field(
         default=256 * 1024, ge=1_024, description="Most output of one attempt that is kept."
     )
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+",
+        description="Where the server answers that agent steps ask.",
+    )
     log_level: LogLevel = Field(default="WARNING", description="Least level of a log line.")
 
     @field_validator("http_allow", mode="before")
@@ -110,6 +118,21 @@ def take_secret_variables() -> SecretVariables:
     names = [name for name in environment if name.startswith(SECRET_PREFIX)]
     values = {name: environment.pop(name) for name in names}
     return SecretVariables(environment.pop(KEY_VARIABLE, "") or None, values)
+
+
+def take_server_link(settings: BackendSettings, phrase: str | None) -> ServerLink | None:
+    """The server that agent steps ask, None where there is none; its key leaves the environment.
+
+    `phrase` is `SECRET_KEY`, by which a worker on another machine has the server's key.
+
+    Raises:
+        SettingsError: The key is none.
+    """
+    key = os.environ.pop(_SIGNING_KEY, None)  # noqa: TID251 - this file reads it
+    try:
+        return server_link(settings.url, key, phrase)
+    except ValueError as error:
+        raise SettingsError(f"{_SIGNING_KEY}: {error}") from None
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

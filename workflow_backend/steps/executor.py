@@ -26,6 +26,7 @@ from workflow_backend.steps.kept_files import KeptFiles
 from workflow_backend.steps.limits import StepLimits
 from workflow_backend.steps.reaper_link import ReaperLink
 from workflow_backend.steps.run_folder import StepSetupError
+from workflow_backend.steps.server_link import ServerLink
 
 DEFAULT_BASE_ENV = MappingProxyType(
     {
@@ -43,7 +44,8 @@ class StepSettings:
     `hidden_paths` are hidden from `bwrap` steps besides the usual ones, such as the file of keys.
     `allowed_hosts`: host names, addresses or networks that `http` steps may reach though they are
     not public. `base_env`: PATH, LANG and TZ of every step; nothing else is inherited.
-    `artefacts_dir`: where files are kept; without it `artefacts` in the data folder.
+    `artefacts_dir`: where files are kept; without it `artefacts` in the data folder. `server` is
+    whom `agent` steps ask.
     """
 
     data_dir: Path
@@ -55,6 +57,7 @@ class StepSettings:
     base_env: Mapping[str, str] = field(default_factory=lambda: DEFAULT_BASE_ENV)
     limits: StepLimits = field(default_factory=StepLimits)
     artefacts_dir: Path | None = None
+    server: ServerLink | None = None
     artefact_limits: ArtefactLimits = field(default_factory=ArtefactLimits)
 
 
@@ -162,12 +165,16 @@ class StepExecutor:
             policy = AddressPolicy(self._settings.allowed_hosts)
             runner: AttemptRunner = module.HttpRunner(policy).run
             self._runners[kind] = runner
+        if kind == "agent" and kind not in self._runners:
+            module = importlib.import_module("workflow_backend.steps.agent_step")
+            agents: AttemptRunner = module.AgentRunner(self._settings.server).run
+            self._runners[kind] = agents
         try:
             return self._runners[kind]
         except KeyError:
             raise StepSetupError(
                 "the step says what to do in words only (`needs_command`); give it `run`,"
-                " `python` or `http`"
+                " `python`, `http` or `agent`"
             ) from None
 
 

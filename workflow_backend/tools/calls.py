@@ -10,11 +10,13 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from workflow_backend.definition.documents import MAX_BYTES
+from workflow_backend.engines.base import MAX_DEPTH
 from workflow_backend.tools.refusals import RefusalError
 
 OWNER_KEY = "ai.kubiya/owner"
 RUN_ID_KEY = "ai.kubiya/run_id"
 EVENTS_KEY = "ai.kubiya/events"
+DEPTH_KEY = "ai.kubiya/depth"
 HIDDEN_KEY = "ai.kubiya/hidden"
 DEFAULT_OWNER = "local"
 # For the server in front of this one: it hides such tools from models.
@@ -84,6 +86,18 @@ def run_id_of(ctx: ToolContext) -> str | None:
     """
     run_id = _meta(ctx).get(RUN_ID_KEY)
     return None if run_id is None else checked_run_id(run_id)
+
+
+def depth_of(ctx: ToolContext) -> int:
+    """How many agents stand above the call: our server says so of what an agent step calls.
+
+    Raises:
+        RefusalError: It is malformed, or they are too many.
+    """
+    depth = _meta(ctx).get(DEPTH_KEY, 0)
+    if type(depth) is not int or not 0 <= depth <= MAX_DEPTH:
+        raise RefusalError("invalid_depth", f"`_meta` {DEPTH_KEY} must be 0 to {MAX_DEPTH}.")
+    return depth
 
 
 def wants_events(ctx: ToolContext) -> bool:

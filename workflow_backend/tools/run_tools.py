@@ -13,7 +13,7 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from workflow_backend.backend import Backend
-from workflow_backend.engines.base import RunFilter, RunStatus
+from workflow_backend.engines.base import RunFilter, RunOptions, RunStatus
 from workflow_backend.tools.calls import (
     FOR_SERVER,
     Inputs,
@@ -21,6 +21,7 @@ from workflow_backend.tools.calls import (
     ToolContext,
     WorkflowText,
     checked_run_id,
+    depth_of,
     owner_of,
     run_id_of,
 )
@@ -60,7 +61,8 @@ def _register_execution(server: MCPServer, backend: Backend, runs: EngineRuns) -
         """
         owner = owner_of(ctx)
         checked = valid_workflow(workflow, backend)
-        run, _ = await runs.start(checked, inputs, run_id_of(ctx), owner)
+        options = RunOptions(depth=depth_of(ctx))
+        run, _ = await runs.start(checked, inputs, run_id_of(ctx), owner, options)
         try:
             await runs.report_events(run.run_id, owner, 0, ctx, until_rest=True)
             return await runs.result(run.run_id, owner)
@@ -79,7 +81,8 @@ def _register_execution(server: MCPServer, backend: Backend, runs: EngineRuns) -
         owner = owner_of(ctx)
         chosen = run_id_of(ctx) if run_id is None else checked_run_id(run_id)
         checked = valid_workflow(workflow, backend)
-        return started_run(*await runs.start(checked, inputs, chosen, owner))
+        options = RunOptions(depth=depth_of(ctx))
+        return started_run(*await runs.start(checked, inputs, chosen, owner, options))
 
 
 def _register_following(server: MCPServer, runs: EngineRuns) -> None:
