@@ -282,16 +282,26 @@ def clear_groups() -> Change[None]:
     return change
 
 
-def delete_expired(before: str, keep: int, limit: int) -> Change[Sequence[str]]:
-    """Delete finished runs that are too old or too many; their run ids."""
+def find_expired(before: str, keep: int, limit: int) -> Change[list[tuple[int, str]]]:
+    """Finished runs that are too old or too many, and the runs inside them; nothing changes."""
 
-    def change(connection: sqlite3.Connection) -> Sequence[str]:
+    def change(connection: sqlite3.Connection) -> list[tuple[int, str]]:
         expired = connection.execute(_EXPIRED, (before, keep, limit)).fetchall()
-        for run, run_id in expired:
+        for _, run_id in expired:
             # Those inside it stand after it in the list, and are looked at in their turn.
             expired += connection.execute(
                 "SELECT id, run_id FROM runs WHERE parent = ?", (run_id,)
             ).fetchall()
+        return list(dict.fromkeys(expired))
+
+    return change
+
+
+def delete_runs(expired: Sequence[tuple[int, str]]) -> Change[None]:
+    """Delete runs with all that was recorded of them."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        for run, _ in expired:
             connection.execute("DELETE FROM events WHERE run = ?", (run,))
             connection.execute("DELETE FROM records WHERE run = ?", (run,))
             connection.execute("DELETE FROM runs WHERE id = ?", (run,))
@@ -299,7 +309,6 @@ def delete_expired(before: str, keep: int, limit: int) -> Change[Sequence[str]]:
             connection.execute(
                 "DELETE FROM definitions WHERE sha256 NOT IN (SELECT definition FROM runs)"
             )
-        return [run_id for _, run_id in expired]
 
     return change
 

@@ -17,6 +17,7 @@ from typing import Self
 import orjson
 from typing_extensions import override
 
+from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
     Engine,
@@ -50,7 +51,7 @@ from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.journal.writer import JournalBrokenError
 from workflow_backend.reaper import birth_of, kill_group, kill_marked
 from workflow_backend.run_steps import steps_of
-from workflow_backend.step_state import StepState, states_from_json, states_to_json
+from workflow_backend.step_state import StepState, states_to_json
 from workflow_backend.steps.run_folder import run_folder
 
 MAX_PAGE_RUNS = 200
@@ -62,7 +63,10 @@ class EngineClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
-    """Where the journal is and what it may hold at a time. `owner_url`: the server's own URL."""
+    """Where the journal is and what it may hold at a time.
+
+    `owner_url`: the server's own URL. `artefacts`: what is forgotten with the runs that kept it.
+    """
 
     data_dir: Path
     owner_url: str = ""
@@ -71,6 +75,7 @@ class JournalSettings:
     max_waiting_runs: int = 10_000
     cancel_wait_seconds: float = 10.0
     retention: Retention = field(default_factory=Retention)
+    artefacts: ArtefactStore | None = None
 
 
 class JournalEngine(Engine):
@@ -83,7 +88,9 @@ class JournalEngine(Engine):
         self._feeds = LiveFeeds()
         self._store = JournalStore(settings.data_dir, self._publish)
         self._definitions = Definitions(self._store)
-        self._keeper = RetentionKeeper(settings.retention, self._store, settings.data_dir)
+        self._keeper = RetentionKeeper(
+            settings.retention, self._store, settings.data_dir, settings.artefacts
+        )
         self._scheduler = RunScheduler(
             self._store,
             executor,
@@ -241,8 +248,7 @@ class JournalEngine(Engine):
     @override
     async def states(self, run_id: str, owner: str) -> Mapping[str, StepState]:
         self._require_open()
-        row = await self._find(run_id, owner)
-        return states_from_json(orjson.loads(await self._store.states(row.id)))
+        return await self._scheduler.states(await self._find(run_id, owner))
 
     async def step_outputs(self, run_id: str, owner: str, step: str) -> Mapping[str, object]:
         """All recorded outputs of the step's last ended attempt; empty if none has ended.

@@ -1,4 +1,7 @@
-"""Which finished runs the journal forgets, and when."""
+"""Which finished runs the journal forgets, and when.
+
+Guarantee: a run's files go before it does, so that a crash in between leaves none behind.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.steps.run_folder import run_folder
@@ -27,10 +31,17 @@ class Retention:
 class RetentionKeeper:
     """Forgets old runs every hour, and after every few hundred finished runs."""
 
-    def __init__(self, retention: Retention, store: JournalStore, data_dir: Path) -> None:
+    def __init__(
+        self,
+        retention: Retention,
+        store: JournalStore,
+        data_dir: Path,
+        artefacts: ArtefactStore | None = None,
+    ) -> None:
         self._retention = retention
         self._store = store
         self._data_dir = data_dir
+        self._artefacts = artefacts
         self._finished = 0
         self._is_due = asyncio.Event()
 
@@ -56,11 +67,19 @@ class RetentionKeeper:
         before = oldest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         forgotten = 0
         while True:
-            change = changes.delete_expired(before, self._retention.runs, BATCH_RUNS)
-            run_ids = await (await self._store.put(change))
-            for run_id in run_ids:
-                folder = run_folder(self._data_dir, run_id).path
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-            forgotten += len(run_ids)
-            if len(run_ids) < BATCH_RUNS:
-                return forgotten
+            change = changes.find_expired(before, self._retention.runs, BATCH_RUNS)
+            expired = await (await self._store.put(change))
+            for _, run_id in expired:
+                await asyncio.to_thread(self._remove_files, run_id)
+            await (await self._store.put(changes.delete_runs(expired)))
+            forgotten += len(expired)
+            if len(expired) < BATCH_RUNS:
+                break
+        if self._artefacts is not None:
+            await asyncio.to_thread(self._artefacts.sweep)
+        return forgotten
+
+    def _remove_files(self, run_id: str) -> None:
+        shutil.rmtree(run_folder(self._data_dir, run_id).path, ignore_errors=True)
+        if self._artefacts is not None:
+            self._artefacts.forget(run_id)
