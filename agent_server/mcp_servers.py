@@ -12,9 +12,10 @@ from mcp_bridge.server_config import read_mcp_servers
 from mcp_bridge.server_spec import ServerSpec, ServerSpecError
 
 BACKEND = "workflow"
-HIDDEN_TOOLS = frozenset(
-    {"decide_approval", "deliver_webhook", "rerun_run", "signal_run", "start_run", "watch_run"}
-)
+HIDDEN_TOOLS = frozenset({
+    "decide_approval", "deliver_webhook", "list_artefacts", "read_artefact", "read_log",
+    "rerun_run", "signal_run", "start_run", "watch_run",
+})  # fmt: skip
 # Every run that somebody watches holds one call for as long as it takes.
 MAX_WATCHED_RUNS = 4096
 MAX_RESULT_BYTES = 4 * 1024 * 1024

@@ -35,7 +35,8 @@ INHERITED_VARIABLES = (
 # What the workflow backend is told, by the names that the server reads.
 BACKEND_FIELDS = (
     "data_dir", "isolation", "http_allow", "secrets_file", "max_runs", "max_steps",
-    "step_timeout_seconds", "step_output_bytes",
+    "step_timeout_seconds", "step_output_bytes", "step_log_bytes", "artefacts_dir",
+    "artefact_bytes", "run_artefact_bytes",
 )  # fmt: skip
 
 
@@ -269,6 +270,23 @@ class Settings(BaseSettings):
     step_output_bytes: Annotated[
         int, Field(ge=1024, description="Output of one attempt that is kept: its head and tail.")
     ] = 256 * 1024
+    step_log_bytes: Annotated[
+        int,
+        Field(ge=1024, description="Most bytes of an attempt's log, which holds a long output."),
+    ] = 64 * 1024 * 1024
+    artefacts_dir: Annotated[
+        LocalPath | None,
+        Field(
+            description="Where [artefacts and logs](artefacts.md) are kept; `artefacts` in the "
+            "data folder."
+        ),
+    ] = None
+    artefact_bytes: Annotated[
+        int, Field(ge=1024, description="Most bytes of one artefact of a step.")
+    ] = 256 * 1024 * 1024
+    run_artefact_bytes: Annotated[
+        int, Field(ge=1024, description="Most bytes of all artefacts and logs of one run.")
+    ] = 1024 * 1024 * 1024
     mcp_config: Annotated[
         LocalPath | None,
         Field(description="JSON file of further MCP servers, in the usual `mcpServers` shape."),

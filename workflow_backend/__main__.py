@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 
+from workflow_backend.artefacts import ArtefactLimits
 from workflow_backend.backend import Backend
 from workflow_backend.engines.journal import (
     JournalBrokenError,
@@ -93,19 +94,24 @@ async def run_backend(
         limits=StepLimits(
             timeout_seconds=settings.step_timeout_seconds,
             stdout_characters=settings.step_output_bytes,
+            log_bytes=settings.step_log_bytes,
         ),
+        artefacts_dir=settings.artefacts_dir,
+        artefact_limits=ArtefactLimits(settings.artefact_bytes, settings.run_artefact_bytes),
     )
+    executor = StepExecutor(step_settings)
     journal_settings = JournalSettings(
         data_dir=settings.data_dir,
         max_running_runs=settings.max_runs,
         max_running_attempts=settings.max_steps,
+        artefacts=executor.artefacts,
     )
-    executor = StepExecutor(step_settings)
     async with JournalEngine(journal_settings, executor) as engine:
         backend = Backend(
             engine=engine,
             isolation=executor.isolation,
             hooks=hooks,
+            artefacts=executor.artefacts,
             secrets=secrets,
             has_server=server is not None,
             step_path=step_settings.base_env["PATH"],

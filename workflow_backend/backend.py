@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.plan import Plan, plan
@@ -22,6 +23,7 @@ class Backend:
     engine: Engine
     isolation: str
     hooks: Hooks
+    artefacts: ArtefactStore
     secrets: Secrets = field(default_factory=Secrets)
     step_path: str = ""
     http_allow: tuple[str, ...] = ()

@@ -75,6 +75,20 @@ class BackendSettings(BaseSettings):
         pattern=r"^https?://[^\s/]+",
         description="Where the server answers that agent steps ask.",
     )
+    step_log_bytes: int = Field(
+        default=64 * 1024**2,
+        ge=1_024,
+        description="Most bytes of the log of one attempt, which holds a long output whole.",
+    )
+    artefacts_dir: Path | None = Field(
+        default=None, description="Folder of artefacts and logs; `artefacts` in the data folder."
+    )
+    artefact_bytes: int = Field(
+        default=256 * 1024**2, ge=1_024, description="Most bytes of one artefact."
+    )
+    run_artefact_bytes: int = Field(
+        default=1024**3, ge=1_024, description="Most bytes of artefacts and logs of one run."
+    )
     log_level: LogLevel = Field(default="WARNING", description="Least level of a log line.")
 
     @field_validator("http_allow", mode="before")

@@ -20,7 +20,8 @@ TOOLS = {
     "compile_workflow", "execute_workflow", "get_workflow_runners", "get_integrations",
     "get_workflow_secrets", "plan_workflow", "get_workflow_schema", "list_templates",
     "get_template", "get_run", "list_runs", "cancel_run", "start_run", "watch_run", "rerun_run",
-    "decide_approval", "list_approvals", "signal_run", "deliver_webhook",
+    "decide_approval", "list_approvals", "signal_run", "deliver_webhook", "list_artefacts",
+    "read_artefact", "read_log",
 }  # fmt: skip
 HELLO = """
 name: hello
@@ -276,7 +277,8 @@ async def test_an_unknown_runner_is_a_warning_in_the_plan_and_a_refusal_at_run_t
 
 
 async def test_secrets_are_listed_by_name_and_masked_in_results_and_events(alice: Caller) -> None:
-    assert (await alice.answer("get_workflow_secrets"))["secrets"] == ["API_TOKEN"]
+    listed = (await alice.answer("get_workflow_secrets"))["secrets"]
+    assert listed == [{"name": "API_TOKEN", "hosts": []}]
     text = """
 name: leak
 steps: [{name: leak, run: 'echo "token $TOKEN"', env: {TOKEN: "${{ secrets.API_TOKEN }}"}}]
