@@ -165,6 +165,56 @@ async def test_an_inner_run_can_be_cancelled_by_itself(tmp_path: Path) -> None:
     assert "its run run-1.call was cancelled: enough" in str(run.error)
 
 
+async def test_a_cancel_before_a_crash_does_not_take_back_what_had_ended(tmp_path: Path) -> None:
+    flow = workflow(step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"))
+    first = Gated("c")
+    async with journal(tmp_path, first) as engine:
+        await engine.start("run-1", flow, {}, OWNER)
+        await first.has_started("c")
+        seen = await until(engine, "run-1", "step_complete")
+    connection = sqlite3.connect(tmp_path / "journal.db")
+    connection.execute("UPDATE runs SET cancel_reason = 'enough'")
+    connection.commit()
+    connection.close()
+    second = Gated()
+    async with journal(tmp_path, second) as engine:
+        await follow(engine, "run-1", after_seq=len(seen))
+        run = await engine.get("run-1", OWNER)
+        states = await engine.states("run-1", OWNER)
+    assert run.status == "cancelled"
+    statuses = {one["name"]: one["status"] for one in run.steps}
+    assert statuses == {"a": "success", "b": "success", "c": "cancelled", "d": "skipped"}
+    assert states["a"].outputs == {"stdout": "ok"}
+    assert second.attempts == []
+
+
+async def test_what_an_ended_run_keeps_is_written_once(tmp_path: Path) -> None:
+    large = AttemptResult("success", {"stdout": "x" * 100_000}, 0)
+    executor = Gated()
+    executor.answers = {"s": large, "d": large}
+    flow = workflow(
+        step("s"),
+        step("d", foreach=[1, 2]),
+        Step(name="call", workflow={"ref": "inner"}),
+        workflows={"inner": {"steps": [step("s")]}},
+    )
+    async with journal(tmp_path, executor) as engine:
+        await engine.start("run-1", flow, {}, OWNER)
+        await follow(engine, "run-1")
+        states = await engine.states("run-1", OWNER)
+        options = RunOptions(kept={"s": states["s"]}, rerun_of="run-1")
+        await engine.start("run-2", flow, {}, OWNER, options)
+        await follow(engine, "run-2")
+        kept = (await engine.states("run-2", OWNER))["s"]
+    connection = sqlite3.connect(tmp_path / "journal.db")
+    (longest,) = connection.execute("SELECT max(length(states)) FROM runs").fetchone()
+    connection.close()
+    assert longest < 2_000
+    assert states["s"].outputs == kept.outputs == {"stdout": "x" * 100_000}
+    assert states["d"].outputs["items"] == [{"stdout": "x" * 100_000}] * 2
+    assert states["call"].inner["s"].outputs == {"stdout": "x" * 100_000}
+
+
 def in_group(policy: str) -> RunOptions:
     return RunOptions(group="deploy", group_policy=policy)  # type: ignore[arg-type]
 

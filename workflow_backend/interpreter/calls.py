@@ -52,14 +52,14 @@ async def call_workflow(place: Place, context: RunContext) -> StepState:
         result = await context.runtime.child(f"{place.key}:child", spec)
     except asyncio.CancelledError:
         return await cancelled(place, context, 1)
-    status, error = _STATUSES[result.status], result.error
+    status, why = _STATUSES[result.status], result.error
     if status == "cancelled" and context.stop.reason is None:
         # Somebody cancelled the inner run alone: this one goes on, without what it should give.
-        status, error = "failed", f"its run {spec.run_id} was cancelled: {result.error}"
+        status, why = "failed", f"its run {spec.run_id} was cancelled: {result.error}"
     state = StepState(
         status,
         {"stdout": "", **result.outputs, "run_id": spec.run_id},
-        error=error,
+        error=why,
         attempts=1,
         inner=result.states,
     )

@@ -27,6 +27,7 @@ from workflow_backend.engines.base import (
 )
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.changes import Appended, RunEnd
+from workflow_backend.engines.journal.end_states import EndStates
 from workflow_backend.engines.journal.rows import (
     RunRow,
     decode_result,
@@ -36,7 +37,12 @@ from workflow_backend.engines.journal.rows import (
 )
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.retries import will_retry
-from workflow_backend.step_state import StepState, states_to_json
+from workflow_backend.step_state import StepState, states_from_json
+
+# Where the outputs of a step that was taken over stand: in the run's own row.
+KEPT = "kept:"
+# A recorded answer leads to the next request within fewer turns of the loop.
+QUIET_TURNS = 20
 
 RunChild = Callable[[RunRow, ChildSpec], Awaitable[ChildResult]]
 
@@ -57,6 +63,8 @@ class JournalRuntime(Runtime):
         self._run_child = run_child
         self._signals: dict[str, asyncio.Future[bytes]] = {}
         self._queued: set[str] = set()
+        self._end_states = EndStates()
+        self._calls = 0
         # Whether messages about the end may have to be sent after it.
         self.goes_on_after_end = False
         self._records: Mapping[str, bytes] = {}
@@ -66,12 +74,33 @@ class JournalRuntime(Runtime):
         self._is_closing = is_closing
         self._started_at = row.started_at or now()
         self._cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        if row.cancel_reason is not None:
-            self.request_cancel(row.cancel_reason)
 
-    async def load(self) -> None:
-        """Read what was recorded of the run: by earlier interpretations, or before the first."""
+    async def load(self) -> Mapping[str, StepState]:
+        """Read what was recorded of the run: by earlier interpretations, or before the first.
+
+        Gives the steps whose results the run takes over.
+        """
         self._records = await self._store.records(self._row.id)
+        kept = states_from_json(orjson.loads(await self._store.kept(self._row.id)))
+        if self._row.cancel_reason is not None and not self._row.last_seq:
+            self.request_cancel(self._row.cancel_reason)
+        for name, state in kept.items():
+            self._end_states.note(state.outputs, f"{KEPT}{name}")
+        return kept
+
+    async def watch_cancel(self) -> None:
+        """Tell of a cancel that was asked for earlier, once what is recorded was done again.
+
+        Else steps that had ended would be told to have been skipped.
+        """
+        if self._row.cancel_reason is None:
+            return
+        calls = -1
+        while self._calls != calls:
+            calls = self._calls
+            for _ in range(QUIET_TURNS):
+                await asyncio.sleep(0)
+        self.request_cancel(self._row.cancel_reason)
 
     def request_cancel(self, reason: str) -> None:
         """Let the interpreter know that the run is to be cancelled."""
@@ -90,9 +119,18 @@ class JournalRuntime(Runtime):
 
     @override
     async def attempt(self, spec: AttemptSpec) -> AttemptResult:
+        result = await self._attempt(spec)
+        self._end_states.note(result.outputs, spec.key)
+        return result
+
+    async def _attempt(self, spec: AttemptSpec) -> AttemptResult:
+        self._calls += 1
         recorded = self._records.get(spec.key)
         if recorded is not None:
             return decode_result(recorded)
+        if self._row.cancel_reason is not None:
+            # Nothing begins any more; the cancel is about to be told.
+            await asyncio.Event().wait()
         if self._attempts.locked():
             await self._say_queued(spec)
         async with self._attempts:
@@ -125,10 +163,14 @@ class JournalRuntime(Runtime):
 
     @override
     async def child(self, key: str, spec: ChildSpec) -> ChildResult:
-        return await self._run_child(self._row, spec)
+        self._calls += 1
+        result = await self._run_child(self._row, spec)
+        self._end_states.note(result.states, spec.run_id)
+        return result
 
     @override
     async def emit(self, key: str, event: RunEvent) -> float:
+        self._calls += 1
         at = time.time()
         recorded = self._records.get(key)
         if recorded is not None:
@@ -156,7 +198,7 @@ class JournalRuntime(Runtime):
         complete["duration"] = format_duration(seconds)
         end = RunEnd(
             orjson.dumps(dict(outputs)),
-            orjson.dumps(states_to_json(states)),
+            self._end_states.encode(states),
             closes=not self.goes_on_after_end,
         )
         await (await self._store.finish(self._row.id, complete, "run:complete", end))
@@ -194,6 +236,7 @@ class JournalRuntime(Runtime):
 
     async def _seconds_left(self, key: str, seconds: float) -> float:
         """How much is left of a time whose end is recorded under `key`."""
+        self._calls += 1
         recorded = self._records.get(key)
         ends_at = time.time() + seconds if recorded is None else float(orjson.loads(recorded))
         if recorded is None:

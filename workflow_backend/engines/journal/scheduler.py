@@ -9,7 +9,7 @@ the journal.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import orjson
@@ -17,14 +17,21 @@ import orjson
 from workflow_backend.engines.base import ChildResult, ChildSpec, Executor, RunOptions
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.definitions import Definitions
+from workflow_backend.engines.journal.end_states import decode_states
 from workflow_backend.engines.journal.feed import LiveFeeds
 from workflow_backend.engines.journal.groups import Groups
-from workflow_backend.engines.journal.rows import RunRow, encode_workflow, new_row, now
-from workflow_backend.engines.journal.runtime import JournalRuntime
+from workflow_backend.engines.journal.rows import (
+    RunRow,
+    decode_result,
+    encode_workflow,
+    new_row,
+    now,
+)
+from workflow_backend.engines.journal.runtime import KEPT, JournalRuntime
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.journal.writer import JournalBrokenError
 from workflow_backend.interpreter import SUPPORTED_VERSIONS, interpret
-from workflow_backend.step_state import states_from_json, states_to_json
+from workflow_backend.step_state import StepState, states_from_json, states_to_json
 
 _PARENT_ENDED = "the run that it belongs to has ended"
 
@@ -183,7 +190,7 @@ class RunScheduler:
             await self._fail(row, runtime, error)
 
     async def _interpret(self, row: RunRow, runtime: JournalRuntime) -> None:
-        await runtime.load()
+        kept = await runtime.load()
         if row.interpreter not in SUPPORTED_VERSIONS:
             await runtime.fail(
                 f"the run began with version {row.interpreter} of the interpreter, which this"
@@ -193,15 +200,19 @@ class RunScheduler:
         else:
             workflow = await self._definitions.get(row.definition)
             runtime.goes_on_after_end = bool(workflow.notify)
-            await interpret(
-                workflow,
-                orjson.loads(row.inputs),
-                runtime,
-                run_id=row.run_id,
-                owner=row.owner,
-                depth=row.depth,
-                kept=states_from_json(orjson.loads(await self._store.kept(row.id))),
-            )
+            cancelling = asyncio.create_task(runtime.watch_cancel())
+            try:
+                await interpret(
+                    workflow,
+                    orjson.loads(row.inputs),
+                    runtime,
+                    run_id=row.run_id,
+                    owner=row.owner,
+                    depth=row.depth,
+                    kept=kept,
+                )
+            finally:
+                cancelling.cancel()
         if runtime.goes_on_after_end:
             await (await self._store.put(changes.close(row.id, now())))
 
@@ -231,9 +242,25 @@ class RunScheduler:
                 self._let_go(row.id, str(reason) or "the run that it belongs to was cancelled")
                 await asyncio.wait([task])
         row = await self._store.by_id(row.id)
-        states = states_from_json(orjson.loads(await self._store.states(row.id)))
         run = row.to_run()
-        return ChildResult(run.status, run.error, run.outputs, states)
+        return ChildResult(run.status, run.error, run.outputs, await self.states(row))
+
+    async def states(self, row: RunRow) -> Mapping[str, StepState]:
+        """What the steps of an ended run came to, whole."""
+        body = await self._store.states(row.id)
+        records = await self._store.records(row.id)
+        kept = states_from_json(orjson.loads(await self._store.kept(row.id)))
+
+        def outputs_at(place: str) -> Mapping[str, object]:
+            if place.startswith(KEPT):
+                return kept[place.removeprefix(KEPT)].outputs
+            return decode_result(records[place]).outputs
+
+        async def states_of(run_id: str) -> Mapping[str, StepState]:
+            child = await self._store.find(run_id, row.owner)
+            return {} if child is None else await self.states(child)
+
+        return await decode_states(body, outputs_at, states_of)
 
     def _child_task(self, row: RunRow) -> asyncio.Task[None]:
         """The interpretation of a run inside another, begun if it is not under way."""
