@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Protocol
 
 from workflow_backend.definition.expression_tokens import (
+    ROOTS,
     ExpressionError,
     Reference,
     Shape,
@@ -42,20 +43,26 @@ Context = Mapping[str, object]
 Functions = Mapping[str, Callable[[], bool]]
 
 
-def evaluate(expression: str, context: Context, functions: Functions | None = None) -> object:
+def evaluate(
+    expression: str,
+    context: Context,
+    functions: Functions | None = None,
+    roots: frozenset[str] = ROOTS,
+) -> object:
     """The value of one CEL expression, as JSON types.
 
-    `context` maps the roots (`inputs`, `steps`, ...) to plain JSON values.
+    `context` maps the roots (`inputs`, `steps`, ...) to plain JSON values; `roots` are the names
+    that it may have.
 
     Raises:
         ExpressionError: It does not parse, is over a cap, names something that is not there, or
             its operand types do not fit. The message says which.
     """
     source = normalise(expression)
-    shape = read_shape(source)
+    shape = read_shape(source, roots)
     _bound_work(shape, context)
-    roots = {reference.path[0] for reference in shape.references}
-    variables = {root: context[root] for root in roots if root in context}
+    named = {reference.path[0] for reference in shape.references}
+    variables = {root: context[root] for root in named if root in context}
     cel = _cel()
     try:
         value = _compile(source).execute(cel.Context(variables, dict(functions or {})))
@@ -75,14 +82,16 @@ def references(expression: str) -> tuple[Reference, ...]:
     return read_shape(normalise(expression)).references
 
 
-def check(expression: str, functions: frozenset[str] = frozenset()) -> Shape:
+def check(
+    expression: str, functions: frozenset[str] = frozenset(), roots: frozenset[str] = ROOTS
+) -> Shape:
     """The shape of an expression that parses; what it refers to is not checked.
 
     Raises:
         ExpressionError: It does not parse, is over a cap, or calls an unknown function.
     """
     source = normalise(expression)
-    shape = read_shape(source)
+    shape = read_shape(source, roots)
     for name in sorted(STATUS_FUNCTIONS & set(shape.functions) - functions):
         raise ExpressionError(f"{name}() is known in `if` alone", expression)
     try:

@@ -102,8 +102,8 @@ def normalise(expression: str) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def read_shape(source: str) -> Shape:
-    """The shape of a normalised expression.
+def read_shape(source: str, roots: frozenset[str] = ROOTS) -> Shape:
+    """The shape of a normalised expression; references begin with one of the `roots`.
 
     Raises:
         ExpressionError: It is nested too deeply.
@@ -126,8 +126,8 @@ def read_shape(source: str) -> Shape:
     names = [name for name in _free_names(tokens) if name not in bound]
     return Shape(
         source=source,
-        references=tuple(dict.fromkeys(_references(tokens, bound))),
-        names=tuple(dict.fromkeys(name for name in names if name not in ROOTS)),
+        references=tuple(dict.fromkeys(_references(tokens, bound, roots))),
+        names=tuple(dict.fromkeys(name for name in names if name not in roots)),
         functions=tuple(dict.fromkeys(_functions(tokens))),
         macro_depth=macro_depth,
         additions=sum(token.text == "+" for token in tokens),
@@ -178,9 +178,11 @@ def _functions(tokens: list[_Token]) -> Iterator[str]:
             yield token.text
 
 
-def _references(tokens: list[_Token], bound: set[str]) -> Iterator[Reference]:
+def _references(
+    tokens: list[_Token], bound: set[str], roots: frozenset[str]
+) -> Iterator[Reference]:
     for index, token in enumerate(tokens):
-        is_root = token.kind == "name" and token.text in ROOTS and token.text not in bound
+        is_root = token.kind == "name" and token.text in roots and token.text not in bound
         if not is_root or _text(tokens, index - 1) == ".":
             continue
         path = [token.text]

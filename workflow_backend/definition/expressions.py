@@ -29,16 +29,20 @@ from workflow_backend.definition.expression_tokens import (
 )
 
 __all__ = [
+    "CLOSE",
     "OPEN",
     "STATUS_FUNCTIONS",
     "Context",
+    "Expression",
     "ExpressionError",
+    "Literal",
     "Reference",
     "check",
     "condition_source",
     "evaluate",
     "evaluate_condition",
     "expressions_in",
+    "functions_in",
     "parse_template",
     "references",
     "render",
@@ -80,7 +84,7 @@ def evaluate_condition(text: str, context: Context, *, succeeded: bool, failed: 
         ExpressionError: As `evaluate`, or the value is no boolean.
     """
     source = condition_source(text)
-    if not succeeded and not STATUS_FUNCTIONS & set(read_shape(normalise(source)).functions):
+    if not succeeded and not STATUS_FUNCTIONS & set(functions_in(source)):
         return False
     functions: Functions = {
         "success": lambda: succeeded,
@@ -103,6 +107,15 @@ def condition_source(text: str) -> str:
     if stripped.startswith(OPEN) and stripped.endswith(CLOSE) and stripped.count(OPEN) == 1:
         return stripped[len(OPEN) : -len(CLOSE)].strip()
     return stripped
+
+
+def functions_in(expression: str) -> tuple[str, ...]:
+    """The functions that one CEL expression calls.
+
+    Raises:
+        ExpressionError: It is over a cap.
+    """
+    return read_shape(normalise(expression)).functions
 
 
 def render(template: str, context: Context, *, keep_secrets: bool = False) -> object:

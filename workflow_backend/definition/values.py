@@ -80,7 +80,7 @@ def resolve_values(
                 problems.append(Problem(path, reason, f"Give {_EXAMPLES[spec.type]}."))
             resolved[name] = spec.default
             continue
-        value = _convert(spec, given[name])
+        value = converted(spec, given[name])
         if fault := value_fault(spec, value):
             problems.append(Problem(path, fault.reason, fault.fix))
         resolved[name] = value
@@ -111,7 +111,7 @@ def value_fault(spec: InputSpec, value: object) -> Fault | None:
 
 def given_fault(spec: InputSpec, value: object) -> Fault | None:
     """Why a value that is given for the input, and converted as such, does not fit."""
-    return value_fault(spec, _convert(spec, value))
+    return value_fault(spec, converted(spec, value))
 
 
 def example_of(spec: InputSpec) -> str:
@@ -183,8 +183,11 @@ def _bound_fault(spec: InputSpec, value: float) -> Fault | None:
     return None
 
 
-def _convert(spec: InputSpec, value: object) -> object:
-    """Text as JSON where no text is wanted; a whole float where an integer is."""
+def converted(spec: InputSpec, value: object) -> object:
+    """A given value as the input takes it.
+
+    Text is read as JSON where no text is wanted; a whole float becomes an integer.
+    """
     if isinstance(value, str) and spec.type != "string" and len(value) <= MAX_INPUT_BYTES:
         try:
             value = json.loads(value, parse_constant=_no_constant)
