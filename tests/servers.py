@@ -74,6 +74,13 @@ class ScriptedServer:
             self._open.discard(task)
             writer.close()
 
+    async def received(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        async with asyncio.timeout(20):
+            while len(self.requests) < count:
+                self.asked.clear()
+                await self.asked.wait()
+
     async def stop(self) -> None:
         """End every connection."""
         tasks = list(self._open)
