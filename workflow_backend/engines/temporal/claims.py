@@ -1,0 +1,123 @@
+"""Payloads on their way: compressed where that helps, large ones as a reference to a file.
+
+Guarantees: a payload that history refers to was on the disk before history did; what comes back is
+what was given, or an error that names the file that is missing. Payloads of a run are files of that
+run in the store, and go with it.
+"""
+
+import asyncio
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import (
+    ActivitySerializationContext,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
+from temporalio.exceptions import TemporalError
+from typing_extensions import override
+
+from workflow_backend.artefacts import (
+    ArtefactError,
+    ArtefactLimits,
+    ArtefactMissingError,
+    ArtefactStore,
+)
+
+COMPRESS_OVER_BYTES = 4 * 1024
+CLAIM_OVER_BYTES = 64 * 1024
+# Whoever has no run, such as a concurrency group; none of its payloads is that large.
+SHARED = "shared"
+
+_ZLIB = b"binary/zlib"
+_CLAIM = b"binary/claim"
+_LEVEL = 1
+_UNBOUNDED = ArtefactLimits(artefact_bytes=2**40, run_bytes=2**50)
+
+
+class ClaimError(TemporalError):
+    """A payload's file is not in the folder of this machine, or cannot be written there."""
+
+
+class ClaimCodec(PayloadCodec, WithSerializationContext):
+    """The codec of one run, or of none; `with_context` gives that of a run."""
+
+    def __init__(self, store: ArtefactStore, run_id: str = SHARED) -> None:
+        self._store = store
+        self._run_id = run_id
+
+    @classmethod
+    def of(cls, folder: Path, namespace: str) -> Self:
+        """The codec over the folder that all who share the namespace share."""
+        return cls(claim_store(folder, namespace))
+
+    @override
+    def with_context(self, context: SerializationContext) -> "ClaimCodec":
+        run_id = None
+        if isinstance(context, (WorkflowSerializationContext, ActivitySerializationContext)):
+            run_id = context.workflow_id
+        return ClaimCodec(self._store, run_id or SHARED)
+
+    @override
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [await self._encode(payload) for payload in payloads]
+
+    @override
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [await self._decode(payload) for payload in payloads]
+
+    async def _encode(self, payload: Payload) -> Payload:
+        if len(payload.data) <= COMPRESS_OVER_BYTES:
+            return payload
+        whole = payload.SerializeToString()
+        if len(whole) > CLAIM_OVER_BYTES:
+            return await asyncio.to_thread(self._put_away, whole)
+        packed = zlib.compress(whole, _LEVEL)
+        if len(packed) > 0.9 * len(whole):
+            return payload
+        return Payload(metadata={"encoding": _ZLIB}, data=packed)
+
+    async def _decode(self, payload: Payload) -> Payload:
+        encoding = payload.metadata.get("encoding")
+        if encoding == _ZLIB:
+            return Payload.FromString(zlib.decompress(payload.data))
+        if encoding == _CLAIM:
+            return Payload.FromString(await asyncio.to_thread(self._fetch, payload))
+        return payload
+
+    def _put_away(self, whole: bytes) -> Payload:
+        packed = zlib.compress(whole, _LEVEL)
+        if len(packed) <= CLAIM_OVER_BYTES // 4:
+            return Payload(metadata={"encoding": _ZLIB}, data=packed)
+        try:
+            stored = self._store.put(self._run_id, io.BytesIO(packed))
+        except ArtefactError as error:
+            raise ClaimError(
+                f"a payload of {len(whole)} bytes cannot be kept in {self._store.folder}: {error}"
+            ) from error
+        return Payload(
+            metadata={"encoding": _CLAIM, "run": self._run_id.encode()},
+            data=f"sha256:{stored.sha256}".encode(),
+        )
+
+    def _fetch(self, payload: Payload) -> bytes:
+        run_id = payload.metadata["run"].decode()
+        sha256 = payload.data.decode().removeprefix("sha256:")
+        try:
+            return zlib.decompress(self._store.read(run_id, sha256))
+        except (ArtefactMissingError, zlib.error) as error:
+            raise ClaimError(
+                f"a payload of run {run_id} is not in {self._store.folder}: the server and all"
+                " workers must share AGENT_SERVER_ARTEFACTS_DIR"
+            ) from error
+
+
+def claim_store(folder: Path, namespace: str) -> ArtefactStore:
+    """The store of a namespace's large payloads."""
+    return ArtefactStore(folder / "claims" / namespace, _UNBOUNDED)
