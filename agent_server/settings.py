@@ -36,7 +36,7 @@ INHERITED_VARIABLES = (
 BACKEND_FIELDS = (
     "data_dir", "isolation", "http_allow", "secrets_file", "max_runs", "max_steps",
     "step_timeout_seconds", "step_output_bytes", "step_log_bytes", "artefacts_dir",
-    "artefact_bytes", "run_artefact_bytes",
+    "artefact_bytes", "run_artefact_bytes", "policy_file", "otel",
 )  # fmt: skip
 
 
@@ -250,6 +250,10 @@ class Settings(BaseSettings):
         LocalPath | None,
         Field(description="File of the secrets that steps may name; readable by its owner alone."),
     ] = None
+    policy_file: Annotated[
+        LocalPath | None,
+        Field(description="File of the [rules](workflows.md#policy) for every plan and run."),
+    ] = None
     secret_key: Annotated[
         Secret,
         Field(
@@ -383,7 +387,12 @@ class Settings(BaseSettings):
         if self.secret_key:
             environment[variable_of("secret_key")] = self.secret_key.get_secret_value()
         environment |= secret_variables()
-        files = (self.config_file, self.mcp_config, self.secrets_file, self.gateway_config, *hidden)
+        if self.otel:
+            environment |= telemetry_variables()
+        files = (
+            self.config_file, self.mcp_config, self.secrets_file, self.policy_file,
+            self.gateway_config, *hidden,
+        )  # fmt: skip
         environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
         environment[f"{PREFIX}LOG_LEVEL"] = self.log_level
         environment[f"{PREFIX}REQUIRE_ISOLATION"] = str(bool(self.api_keys) or is_keyed).lower()
@@ -416,6 +425,15 @@ def variable_of(name: str) -> str:
 def child_environment() -> dict[str, str]:
     """What any child of ours inherits: the few variables that it cannot do without."""
     return {name: os.environ[name] for name in INHERITED_VARIABLES if os.environ.get(name)}  # noqa: TID251
+
+
+def telemetry_variables() -> dict[str, str]:
+    """The variables that say where telemetry goes."""
+    return {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251
+        if name.startswith("OTEL_") and value
+    }
 
 
 def secret_variables() -> dict[str, str]:

@@ -12,6 +12,7 @@ import sys
 
 from workflow_backend.artefacts import ArtefactLimits
 from workflow_backend.backend import Backend
+from workflow_backend.definition.policy import NO_POLICY, PolicyError, read_policy
 from workflow_backend.engines.journal import (
     JournalBrokenError,
     JournalEngine,
@@ -23,7 +24,7 @@ from workflow_backend.hooks import Hooks
 from workflow_backend.log_mask import mask_log
 from workflow_backend.process_guard import guard_process
 from workflow_backend.secrets import Secrets, SecretsError, open_secrets
-from workflow_backend.server import create_server, serve_stdio
+from workflow_backend.server import VERSION, create_server, serve_stdio
 from workflow_backend.settings import (
     BackendSettings,
     SettingsError,
@@ -36,10 +37,13 @@ from workflow_backend.steps.executor import StepExecutor, StepSettings
 from workflow_backend.steps.isolation import IsolationError
 from workflow_backend.steps.limits import StepLimits
 from workflow_backend.steps.server_link import ServerLink
+from workflow_backend.tracing import TracingError, traced
 
 _CANNOT_START = (
     SettingsError,
     SecretsError,
+    PolicyError,
+    TracingError,
     IsolationError,
     JournalLockedError,
     JournalVersionError,
@@ -82,12 +86,14 @@ async def run_backend(
         IsolationError: Steps cannot be isolated as the settings demand.
         JournalBrokenError: The journal cannot be read, or not be written any more.
         JournalLockedError: Another process uses the data folder.
+        PolicyError: The file of rules cannot be used.
     """
+    policy = read_policy(settings.policy_file) if settings.policy_file else NO_POLICY
     step_settings = StepSettings(
         data_dir=settings.data_dir,
         isolation=settings.isolation,
         require_explicit_none=settings.require_isolation,
-        hidden_paths=settings.hidden_paths,
+        hidden_paths=(*settings.hidden_paths, *filter(None, [settings.policy_file])),
         allowed_hosts=settings.http_allow,
         secrets=secrets,
         server=server,
@@ -106,13 +112,15 @@ async def run_backend(
         max_running_attempts=settings.max_steps,
         artefacts=executor.artefacts,
     )
-    async with JournalEngine(journal_settings, executor) as engine:
+    steps = traced(executor, VERSION) if settings.otel else executor
+    async with JournalEngine(journal_settings, steps) as engine:
         backend = Backend(
             engine=engine,
             isolation=executor.isolation,
             hooks=hooks,
             artefacts=executor.artefacts,
             secrets=secrets,
+            policy=policy,
             has_server=server is not None,
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,

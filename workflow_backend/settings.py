@@ -55,6 +55,9 @@ class BackendSettings(BaseSettings):
     secrets_file: Path | None = Field(
         default=None, description="YAML file of the secrets that steps may name."
     )
+    policy_file: Path | None = Field(
+        default=None, description="YAML file of rules that every plan and run is held to."
+    )
     hidden_paths: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         description="Files and folders that isolated steps do not see besides the usual ones;"
@@ -88,6 +91,9 @@ class BackendSettings(BaseSettings):
     )
     run_artefact_bytes: int = Field(
         default=1024**3, ge=1_024, description="Most bytes of artefacts and logs of one run."
+    )
+    otel: bool = Field(
+        default=False, description="Whether spans of attempts are sent by OTLP over HTTP."
     )
     log_level: LogLevel = Field(default="WARNING", description="Least level of a log line.")
 

@@ -52,7 +52,8 @@ class AttemptSpec:
     `env` values and http fields may still hold `${{ secrets.NAME }}`; `secrets` lists those names.
     `instance` tells the items of a fanned-out step apart (`deploy[0]`), `iteration` the times of a
     repeated one. `depth` is how many agents stand above the run. `sign_with` names the secret that
-    signs an http request; a `is_hidden` attempt has no events.
+    signs an http request; a `is_hidden` attempt has no events. `trace` are the headers of the trace
+    context (W3C) in which the run was started.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class AttemptSpec:
     depth: int = 0
     sign_with: str | None = None
     is_hidden: bool = False
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -255,7 +257,7 @@ class RunOptions:
 
     `kept` are steps that need not run again, from the run `rerun_of`. `depth` counts the agents
     above the run. `scheduled_by` is the schedule that began it. `group` and `group_policy` are
-    those of `concurrency`, filled in.
+    those of `concurrency`, filled in. `trace` are the headers of the caller's trace context (W3C).
     """
 
     depth: int = 0
@@ -264,6 +266,7 @@ class RunOptions:
     scheduled_by: str | None = None
     group: str | None = None
     group_policy: Literal["queue", "cancel_running", "refuse"] = "queue"
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

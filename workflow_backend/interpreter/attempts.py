@@ -71,4 +71,5 @@ def _spec(resolved: ResolvedStep, place: Place, attempt: int, context: RunContex
         iteration=place.iteration,
         owner=context.owner,
         depth=context.depth,
+        trace=context.trace,
     )

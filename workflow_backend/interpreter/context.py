@@ -41,6 +41,7 @@ class RunContext:
     run_id: str
     owner: str
     depth: int
+    trace: Mapping[str, str]
     kept: Mapping[str, StepState]
     slots: asyncio.Semaphore
     stop: Stop

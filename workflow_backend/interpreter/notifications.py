@@ -86,6 +86,7 @@ async def _deliver(
             instance=instance,
             owner=context.owner,
             depth=context.depth,
+            trace=context.trace,
             sign_with=notification.secret,
             is_hidden=True,
         )

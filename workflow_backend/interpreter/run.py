@@ -44,6 +44,7 @@ async def interpret(
     run_id: str,
     owner: str = DEFAULT_OWNER,
     depth: int = 0,
+    trace: Mapping[str, str] | None = None,
     kept: Mapping[str, StepState] | None = None,
 ) -> Outcome:
     """Run the workflow to its end; its last event is `workflow_complete`.
@@ -59,6 +60,7 @@ async def interpret(
         run_id=run_id,
         owner=owner,
         depth=depth,
+        trace=trace or {},
         kept=kept or {},
         slots=asyncio.Semaphore(workflow.max_parallel),
         stop=Stop(),

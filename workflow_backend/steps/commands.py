@@ -118,7 +118,16 @@ class CommandRunner:
             "ATTEMPT": str(spec.attempt),
             "IDEMPOTENCY_KEY": f"{spec.run_id}:{spec.place}",
             "OUTPUT": str(files.output),
+            **_trace_variables(spec.trace),
         }
+
+
+def _trace_variables(trace: Mapping[str, str]) -> dict[str, str]:
+    """The trace context, as programs look for it.
+
+    Source: OpenTelemetry, "Environment Variables as Context Propagation Carriers", 2026-11.
+    """
+    return {name.upper(): value for name, value in trace.items()}
 
 
 def _argv(context: AttemptContext, files: AttemptFolder) -> list[str]:

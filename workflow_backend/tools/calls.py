@@ -17,6 +17,8 @@ OWNER_KEY = "ai.kubiya/owner"
 RUN_ID_KEY = "ai.kubiya/run_id"
 EVENTS_KEY = "ai.kubiya/events"
 DEPTH_KEY = "ai.kubiya/depth"
+TRACE_KEYS = ("traceparent", "tracestate")
+MAX_TRACE_CHARACTERS = 1_024
 HIDDEN_KEY = "ai.kubiya/hidden"
 DEFAULT_OWNER = "local"
 # For the server in front of this one: it hides such tools from models.
@@ -116,6 +118,16 @@ def checked_run_id(run_id: object) -> str:
             "invalid_run_id", "A run id is 1 to 128 letters, digits, `_`, `.` and `-`."
         )
     return run_id
+
+
+def trace_of(ctx: ToolContext) -> dict[str, str]:
+    """The headers of the caller's trace context, if it sent one that could be one (W3C)."""
+    found = {name: _meta(ctx).get(name) for name in TRACE_KEYS}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, str) and len(value) <= MAX_TRACE_CHARACTERS
+    }
 
 
 def _meta(ctx: ToolContext) -> Mapping[str, object]:

@@ -12,7 +12,14 @@ from pydantic import Field
 from workflow_backend.backend import Backend
 from workflow_backend.engines.base import RunOptions
 from workflow_backend.reruns import RerunError, kept_states
-from workflow_backend.tools.calls import FOR_SERVER, RunId, ToolContext, checked_run_id, owner_of
+from workflow_backend.tools.calls import (
+    FOR_SERVER,
+    RunId,
+    ToolContext,
+    checked_run_id,
+    owner_of,
+    trace_of,
+)
 from workflow_backend.tools.engine_runs import EngineRuns
 from workflow_backend.tools.refusals import RefusalError
 from workflow_backend.tools.results import StartedRun
@@ -55,5 +62,5 @@ def register_rerun_tools(server: MCPServer, backend: Backend) -> None:
         except RerunError as error:
             raise RefusalError("invalid_step", f"Nothing is run again: {error}") from error
         chosen = None if new_run_id is None else checked_run_id(new_run_id)
-        options = RunOptions(earlier.depth, kept, earlier.run_id)
+        options = RunOptions(earlier.depth, kept, earlier.run_id, trace=trace_of(ctx))
         return started_run(*await runs.start(workflow, earlier.inputs, chosen, owner, options))

@@ -24,6 +24,7 @@ from workflow_backend.tools.calls import (
     depth_of,
     owner_of,
     run_id_of,
+    trace_of,
 )
 from workflow_backend.tools.definition_tools import valid_workflow
 from workflow_backend.tools.engine_runs import EngineRuns
@@ -61,7 +62,7 @@ def _register_execution(server: MCPServer, backend: Backend, runs: EngineRuns) -
         """
         owner = owner_of(ctx)
         checked = valid_workflow(workflow, backend)
-        options = RunOptions(depth=depth_of(ctx))
+        options = RunOptions(depth=depth_of(ctx), trace=trace_of(ctx))
         run, _ = await runs.start(checked, inputs, run_id_of(ctx), owner, options)
         try:
             await runs.report_events(run.run_id, owner, 0, ctx, until_rest=True)
@@ -81,7 +82,7 @@ def _register_execution(server: MCPServer, backend: Backend, runs: EngineRuns) -
         owner = owner_of(ctx)
         chosen = run_id_of(ctx) if run_id is None else checked_run_id(run_id)
         checked = valid_workflow(workflow, backend)
-        options = RunOptions(depth=depth_of(ctx))
+        options = RunOptions(depth=depth_of(ctx), trace=trace_of(ctx))
         return started_run(*await runs.start(checked, inputs, chosen, owner, options))
 
 

@@ -28,8 +28,8 @@ SELECT id, run_id FROM runs WHERE closed_at IS NOT NULL AND parent IS NULL AND (
 """
 _INSERT_RUN = """
 INSERT INTO runs (run_id, owner, workflow, definition, interpreter, status, inputs, created_at,
-  parent, rerun_of, scheduled_by, depth, run_group, group_policy, kept)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  parent, rerun_of, scheduled_by, depth, run_group, group_policy, trace, kept)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _IN_GROUP = """
 SELECT 1 FROM runs WHERE owner = ? AND run_group = ? AND closed_at IS NULL LIMIT 1
@@ -114,6 +114,7 @@ def _inserted_values(row: RunRow) -> tuple[object, ...]:
         row.depth,
         row.run_group,
         row.group_policy,
+        row.trace,
     )
 
 

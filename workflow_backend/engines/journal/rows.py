@@ -17,7 +17,7 @@ from workflow_backend.interpreter import INTERPRETER_VERSION
 RUN_COLUMNS = (
     "id, run_id, owner, workflow, definition, interpreter, status, inputs, outputs, error,"
     " cancel_reason, created_at, started_at, finished_at, closed_at, parent, rerun_of,"
-    " scheduled_by, depth, run_group, group_policy,"
+    " scheduled_by, depth, run_group, group_policy, trace,"
     " coalesce((SELECT max(seq) FROM events WHERE events.run = runs.id), 0)"
 )
 
@@ -47,6 +47,7 @@ class RunRow:
     depth: int
     run_group: str | None
     group_policy: str
+    trace: bytes
     last_seq: int
 
     @classmethod
@@ -117,6 +118,7 @@ def new_row(
         depth=options.depth,
         run_group=options.group,
         group_policy=options.group_policy,
+        trace=orjson.dumps(dict(options.trace)),
         last_seq=0,
     )
 

@@ -209,6 +209,7 @@ class RunScheduler:
                     run_id=row.run_id,
                     owner=row.owner,
                     depth=row.depth,
+                    trace=orjson.loads(row.trace),
                     kept=kept,
                 )
             finally:
@@ -271,7 +272,7 @@ class RunScheduler:
     async def _child_row(self, parent: RunRow, spec: ChildSpec) -> RunRow:
         digest, body = encode_workflow(spec.workflow)
         self._definitions.keep(digest, spec.workflow)
-        options = RunOptions(depth=parent.depth)
+        options = RunOptions(depth=parent.depth, trace=orjson.loads(parent.trace))
         row = new_row(
             spec.run_id,
             parent.owner,
