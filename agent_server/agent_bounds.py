@@ -8,24 +8,14 @@ prompt; within it, by what the model has said so far; and after it, by what the 
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agent_server.token_estimate import estimate_text
-from providers.chat_request import ChatRequest, Message
+from agent_server.chat_estimate import prompt_tokens, said_tokens
+from providers.chat_request import ChatRequest
 from streaming.errors import AgentLimitError
-from streaming.events import (
-    Event,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStarted,
-    Usage,
-)
-from streaming.json_bytes import dump
+from streaming.events import Event, Usage
 from streaming.run_tokens import RunClaims
 
 # Every model takes this as the most of an answer; many refuse a number that is over their own.
 SAFE_ANSWER_TOKENS: Final = 4096
-_TOKENS_OF_A_MESSAGE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,32 +129,6 @@ class AnswerBounds:
         return _budget_error(
             "tokens", f"of the {tokens} tokens that were left it has used {self._used}{prompt}"
         )
-
-
-def prompt_tokens(request: ChatRequest) -> float:
-    """About how many tokens the prompt of a request has."""
-    tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools]
-    shape = [*tools, *filter(None, [request.response_format])]
-    shown = dump(shape).decode() if shape else ""
-    return estimate_text(shown) + sum(map(_message_tokens, request.messages))
-
-
-def said_tokens(event: Event) -> float:
-    """About how many tokens the model needed to say this."""
-    match event:
-        case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):
-            return estimate_text(text)
-        case ToolCallDelta(arguments=text) | ToolCallStarted(name=text):
-            return estimate_text(text)
-        case _:
-            return 0.0
-
-
-def _message_tokens(message: Message) -> float:
-    texts = [message.text, message.refusal or ""]
-    texts += [text for call in message.tool_calls for text in (call.name, call.arguments)]
-    texts += [block.text for block in message.reasoning]
-    return _TOKENS_OF_A_MESSAGE + estimate_text(" ".join(texts))
 
 
 _LIMIT_WORDS = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
+from agent_server.chat_estimate import prompt_tokens, said_tokens
 from agent_server.gateway.call import Charge, ModelCall, OpenAnswer
 from agent_server.gateway.failover import Failover, Trail
 from agent_server.gateway.names import ModelNames
@@ -219,11 +220,14 @@ class RoutedProvider(Provider):
 
     async def _chat(self, request: ChatRequest, trail: Trail) -> AsyncGenerator[Event, None]:
         began, usage, outcome = time.perf_counter(), None, "abandoned"
+        said, has_begun = 0.0, False
         try:
             with trail:
                 opened = await self._gateway.open_events(request, self._plan, trail)
+                has_begun = True
                 async with contextlib.aclosing(opened):
                     async for event in opened.events():
+                        said += said_tokens(event)
                         if isinstance(event, Finished):
                             outcome, usage = event.reason, event.usage or usage
                         yield event
@@ -231,6 +235,10 @@ class RoutedProvider(Provider):
             outcome = type(exc).__name__
             raise
         finally:
+            if usage is None and has_begun:
+                # Cut off, or the upstream counts nothing: what was read and said is paid for.
+                prompt = round(prompt_tokens(request))
+                usage = Usage(prompt, round(said), prompt + round(said))
             self._note(trail, usage, outcome, time.perf_counter() - began)
 
     def _note(self, trail: Trail, usage: Usage | None, outcome: str, seconds: float) -> None:

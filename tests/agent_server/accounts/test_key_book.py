@@ -28,12 +28,22 @@ class Keys:
             return None
         return {digest: self.keys[digest] for digest in digests if digest in self.keys}
 
+    async def of_owner(self, owner: str) -> list[ApiKey] | None:
+        await asyncio.sleep(0)
+        return None if self.is_down else [k for k in self.keys.values() if k.owner == owner]
+
     async def has_any(self) -> bool | None:
         return None if self.is_down else bool(self.keys)
 
 
 def book_of(keys: Keys, clock: Clock, *configured: ApiKey) -> KeyBook:
-    return KeyBook(configured, read_keys=keys.read, has_keys=keys.has_any, clock=clock)
+    return KeyBook(
+        configured,
+        read_keys=keys.read,
+        has_keys=keys.has_any,
+        read_owner_keys=keys.of_owner,
+        clock=clock,
+    )
 
 
 A, B = "a" * 64, "b" * 64
@@ -186,3 +196,16 @@ async def test_a_request_that_goes_away_ends_no_look_up_of_another() -> None:
     first.cancel()
     assert await second == key("a")
     assert book._lookups == {}
+
+
+async def test_the_keys_of_an_owner_are_those_of_now() -> None:
+    keys = Keys(key("a", owner="team"), key("b", owner="other"))
+    book = book_of(keys, Clock(), key("c", owner="team"), key("d", owner="other"))
+    assert await book.of_owner("team") == [key("c", owner="team"), key("a", owner="team")]
+    assert await book.of_owner("nobody") == []
+    del keys.keys[A]
+    assert await book.of_owner("team") == [key("c", owner="team")]
+    keys.is_down = True
+    with pytest.raises(OverloadedError):
+        await book.of_owner("team")
+    assert await KeyBook([key("c", owner="team")]).of_owner("team") == [key("c", owner="team")]

@@ -185,6 +185,18 @@ def test_a_revoked_key_is_found_no_more_and_its_name_is_free(database_url: str) 
     assert transact(database_url, key_store.has_keys)
 
 
+def test_the_keys_of_an_owner_are_the_living_ones(database_url: str) -> None:
+    make_schema(database_url)
+    keys = [key("alice", owner="team"), key("bob", owner="team"), key("team", owner="other")]
+    for one in keys:
+        transact(database_url, partial(key_store.insert_key, key=one, now=NOVEMBER))
+    read = partial(key_store.read_owner_keys, owner="team")
+    assert {one.name for one in transact(database_url, read)} == {"alice", "bob"}
+    transact(database_url, partial(key_store.revoke_key, key_id="bob", now=NOVEMBER))
+    assert transact(database_url, read) == [keys[0]]
+    assert transact(database_url, partial(key_store.read_owner_keys, owner="nobody")) == []
+
+
 def test_usage_is_written_once_and_summed_by_day_and_month(database_url: str) -> None:
     make_schema(database_url)
     rows = [
