@@ -201,3 +201,27 @@ def test_a_module_of_that_name_where_the_command_is_called_is_not_run(tmp_path: 
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "stolen").exists()
+
+
+def test_a_run_is_given_secrets_of_store_and_environment_through_the_whole_server(
+    tmp_path: Path,
+) -> None:
+    SecretStore(tmp_path / "data", KEY).set("OF_STORE", VALUE, SecretRule(("local",)))
+    step = {
+        "name": "a",
+        "run": 'echo "${#A} ${#B} $A $B"; env | grep -c SECRET_ || true',
+        "env": {"A": "${{ secrets.OF_STORE }}", "B": "${{ secrets.OF_ENV }}"},
+    }
+    file = tmp_path / "reads.yaml"
+    file.write_text(json.dumps({"name": "reads", "steps": [step]}))
+    variables = {
+        "SECRET_KEY": KEY,
+        "AGENT_SERVER_SECRET_OF_ENV": "value-of-the-variable",
+        "AGENT_SERVER_ISOLATION": "none",
+    }
+    done = run_command(
+        tmp_path, "run", str(file), "--data-dir", str(tmp_path / "data"), variables=variables
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "    20 21 *** ***\n    0\n" in done.stdout
+    assert VALUE not in done.stdout + done.stderr
