@@ -122,6 +122,16 @@ def test_a_request_to_a_host_that_the_secret_may_not_go_to_is_a_blocker(
         ]
 
 
+def test_a_message_to_a_host_that_its_secret_may_not_go_to_is_a_blocker() -> None:
+    text = "name: x\nsteps: [{name: a, run: ls}]\nnotify: [{url: 'https://HOST/x', secret: KEY}]"
+    assert planned(text.replace("HOST", "api.example.com"), inputs={}, secrets=ONE_HOST).can_run
+    found = planned(text.replace("HOST", "evil.test"), inputs={}, secrets=ONE_HOST)
+    assert found.blockers == [
+        "no message would be signed with the secret `KEY`: it may go to api.example.com alone, not"
+        " to evil.test"
+    ]
+
+
 def test_a_host_that_only_the_run_decides_is_no_blocker() -> None:
     text = SENDS.replace("${{ inputs.host }}", "${{ run.id }}")
     assert planned(text, inputs={}, secrets=ONE_HOST).can_run

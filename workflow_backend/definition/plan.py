@@ -64,6 +64,7 @@ def plan(
     blockers += _missing(workflow, planned_secrets, runners, secrets)
     for known in workflows:
         blockers += _withheld(known, secrets, isolation)
+    blockers += _unsigned(workflow, workflows[0], secrets)
     blockers += _group_fault(workflow, values) if not problems else ()
     notify = [_message(message, workflows[0]) for message in workflow.notify]
     hosts = {host for step in steps for host in step.hosts}
@@ -149,6 +150,17 @@ def _withheld(
             if refusal:
                 shown = known.name_of(step.name)
                 yield f"step `{shown}` would not be given the secret `{name}`: {refusal}"
+
+
+def _unsigned(
+    workflow: Workflow, known: KnownValues, secrets: Mapping[str, SecretRule]
+) -> Iterator[str]:
+    """The messages that the limits of a secret keep from being signed, and so from being sent."""
+    for message in workflow.notify:
+        rule = secrets.get(message.secret or "", NO_LIMITS)
+        host = host_of(known.text(message.url))
+        if host and host.isascii() and (refusal := rule.host_refusal(host)):
+            yield f"no message would be signed with the secret `{message.secret}`: {refusal}"
 
 
 def _group_fault(workflow: Workflow, values: Mapping[str, object]) -> list[str]:
