@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent_server.commands.lazy import LazyGroup
+from agent_server.commands.lazy import CommandError, LazyGroup
 from agent_server.commands.workflow_file import (
     file_argument,
     inputs_option,
@@ -70,13 +70,27 @@ def validate(*, file: Path, as_json: bool) -> None:
 @main.command(short_help="Show what a workflow file would do.")
 @file_argument
 @inputs_option
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="A file of rules, as AGENT_SERVER_POLICY_FILE names it for a server.",
+)
 @as_json
-def plan(*, file: Path, inputs: tuple[str, ...], as_json: bool) -> None:
+def plan(*, file: Path, inputs: tuple[str, ...], policy: Path | None, as_json: bool) -> None:
     """Show what the workflow in FILE would do, without doing it. Exit code 1: it cannot run."""
     from agent_server.commands import definition_view as view  # noqa: PLC0415
     from workflow_backend.definition.plan import plan as plan_of  # noqa: PLC0415
+    from workflow_backend.definition.policy import (  # noqa: PLC0415
+        NO_POLICY,
+        PolicyError,
+        read_policy,
+    )
     from workflow_backend.definition.secret_rules import NO_LIMITS  # noqa: PLC0415
 
+    try:
+        rules = read_policy(policy) if policy else NO_POLICY
+    except PolicyError as exc:
+        raise CommandError(str(exc)) from None
     checked = _check(file)
     if checked.workflow is None:
         if as_json:
@@ -88,7 +102,7 @@ def plan(*, file: Path, inputs: tuple[str, ...], as_json: bool) -> None:
     # The server's secrets are not known here, so those that the workflow names count as there.
     named = plan_of(checked.workflow, given).secrets
     secrets = {secret.name: NO_LIMITS for secret in named}
-    planned = plan_of(checked.workflow, given, secrets=secrets)
+    planned = plan_of(checked.workflow, given, secrets=secrets, policy=rules)
     if as_json:
         view.print_json(planned.model_dump(mode="json"))
     else:

@@ -7,6 +7,7 @@ from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.plan import Plan, plan
+from workflow_backend.definition.policy import NO_POLICY, Policy
 from workflow_backend.engines.base import Engine
 from workflow_backend.hooks import Hooks
 from workflow_backend.secrets import Secrets
@@ -25,6 +26,7 @@ class Backend:
     hooks: Hooks
     artefacts: ArtefactStore
     secrets: Secrets = field(default_factory=Secrets)
+    policy: Policy = NO_POLICY
     step_path: str = ""
     http_allow: tuple[str, ...] = ()
     runners: tuple[str, ...] = (LOCAL_RUNNER,)
@@ -39,6 +41,8 @@ class Backend:
             runners=self.runners,
             secrets=self.secrets.rules(owner),
             isolation=self.isolation,
+            policy=self.policy,
+            owner=owner,
         )
         unasked = [] if self.has_server else list(_without_server(workflow))
         if not unasked:

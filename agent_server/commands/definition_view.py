@@ -32,6 +32,10 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         console.print(f"[bold]{number}.[/bold]" + (" side by side" if len(level) > 1 else ""))
         for name in level:
             _print_step(console, steps[name])
+    for title, others in _other_lists(plan["steps"]).items():
+        console.print(Text(title, "bold"))
+        for step in others:
+            _print_step(console, step)
     _print_list(console, "Inputs", [f"{row['name']} = {row['value']!r}" for row in plan["inputs"]])
     _print_list(console, "Hosts", plan["hosts"])
     _print_list(console, "Secrets", [row["name"] for row in plan["secrets"]])
@@ -43,10 +47,26 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         print_problems(plan["blockers"], ())
 
 
+def _other_lists(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The handlers, and the steps of each workflow inside the document, by their titles."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for step in steps:
+        ref, slash, _ = step["name"].partition("/")
+        if slash:
+            found.setdefault(f"Workflow {ref}", []).append(step)
+        elif step["part"] != "steps":
+            found.setdefault(_TITLES[step["part"]], []).append(step)
+    return found
+
+
 def _print_step(console: Console, step: Mapping[str, Any]) -> None:
     notes = [f"after {', '.join(step['depends'])}"] if step["depends"] else []
     notes += [f"if {step['condition']}"] if step["condition"] else []
     notes += [f"up to {step['attempts']} attempts"] if step["attempts"] > 1 else []
+    notes += [f"for up to {step['items']} items"] if step["items"] != 1 else []
+    notes += [f"up to {step['repeats']} times"] if step["repeats"] > 1 else []
+    notes += [f"if {', '.join(step['approvals'])} is approved"] if step["approvals"] else []
+    notes += [f"tools {', '.join(step['tools'])}"] if step["tools"] else []
     notes += ["network"] if step["network"] else []
     console.print(
         Text.assemble(f"   {plain(step['name'])} ", (plain(f"[{step['kind']}] "), "cyan")),
@@ -61,3 +81,6 @@ def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:
         console.print(f"[bold]{title}[/bold]")
         for line in lines:
             console.print(Text(f"   {plain(line)}"), soft_wrap=True)
+
+
+_TITLES = {"on_failure": "If it fails", "finally": "Last, whatever it came to"}

@@ -115,6 +115,43 @@ def test_a_plan_without_a_required_input_cannot_run(tmp_path: Path, workflow: Pa
     assert "inputs.word" in said.stdout
 
 
+def test_a_plan_is_held_to_a_file_of_rules(tmp_path: Path, workflow: Path) -> None:
+    rules = tmp_path / "policy.yaml"
+    rules.write_text("rules: [{name: no-http, deny_step: step.kind == 'http', message: Not here.}]")
+    arguments = ("plan", str(workflow), "--input", "word=hi", "--policy", str(rules))
+    said = run_command(tmp_path, *arguments)
+    assert said.returncode == 1
+    assert "policy `no-http`: Not here. (call)" in said.stdout
+    rules.write_text("rules: [{name: no-http, deny_step: step.knd == 'http'}]")
+    said = run_command(tmp_path, *arguments)
+    assert said.returncode == 2
+    assert said.stderr.count("\n") == 1
+    assert "rule `no-http`: `step` has no `knd`; did you mean `step.kind`?" in said.stderr
+
+
+def test_a_plan_shows_handlers_and_workflows_inside_below_the_steps(
+    tmp_path: Path, workflow: Path
+) -> None:
+    workflow.write_text(
+        """\
+name: x
+timeout: 1m
+workflows: {inner: {steps: [{name: deep, run: echo deep}]}}
+steps:
+  - {name: ask, approval: {message: Go on?}}
+  - {name: call, depends: [ask], foreach: [a, b], workflow: {ref: inner}}
+on_failure: [{name: tell, run: echo bad}]
+finally: [{name: tidy, run: echo tidy}]
+"""
+    )
+    said = run_command(tmp_path, "plan", str(workflow)).stdout
+    titles = ["If it fails", "tell [run]", "Last, whatever", "tidy [run]", "Workflow inner"]
+    places = [said.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "call [workflow]  after ask; for up to 2 items; if ask is approved" in said
+    assert "inner/deep [run]  if ask is approved" in said
+
+
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
 def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(
     tmp_path: Path, command: str

@@ -182,6 +182,12 @@ def test_the_backend_gets_no_key_and_nothing_that_is_not_listed(
     assert environment["AGENT_SERVER_REQUIRE_ISOLATION"] == "false"
 
 
+def test_the_policy_reaches_the_backend_and_no_step(tmp_path: Path) -> None:
+    environment = load_settings(data_dir=tmp_path, policy_file="/p.yaml").backend_environment()
+    assert environment["AGENT_SERVER_POLICY_FILE"] == "/p.yaml"
+    assert environment["AGENT_SERVER_HIDDEN_PATHS"] == "/p.yaml"
+
+
 def test_secrets_of_workflows_reach_the_backend_and_no_other_child(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

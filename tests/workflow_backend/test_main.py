@@ -58,6 +58,7 @@ async def test_a_second_backend_on_the_same_folder_refuses_and_says_why(tmp_path
         ("AGENT_SERVER_MAX_RUNS", "many"),
         ("AGENT_SERVER_ISOLATION", "jail"),
         ("AGENT_SERVER_SECRETS_FILE", "/nowhere/secrets.yaml"),
+        ("AGENT_SERVER_POLICY_FILE", "/nowhere/policy.yaml"),
     ],
 )
 async def test_a_setting_that_cannot_be_used_is_one_line_and_exit_code_2(

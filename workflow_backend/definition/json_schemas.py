@@ -7,9 +7,6 @@ multiply, recursion, and regular expressions, which Python's `re` follows withou
 import json
 from collections.abc import Mapping
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 MAX_SCHEMA_BYTES = 16 * 1024
 MAX_EXPANDED_NODES = 5_000
 MAX_REFERENCE_DEPTH = 20
@@ -51,6 +48,10 @@ def check_json_schema(schema: Mapping[str, object]) -> None:
             f"the schema has {size} bytes, the limit is {MAX_SCHEMA_BYTES}.",
             "Ask for less, or leave out descriptions.",
         )
+    # Few definitions have a schema, and this takes as long to import as all else here.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
+
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
