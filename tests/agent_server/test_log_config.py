@@ -115,6 +115,7 @@ def test_a_known_secret_is_masked_wherever_it_stands(log_format: str) -> None:
         "gsk_abcdefghijklmnopqrstuvwx rest",
         "Authorization: Bearer abc.def-ghi_jkl",
         "as-abcdefghijklmnopqrstuvwxyz012345",
+        "asr_abcdefghijklmnopqrstuvwxyz012345",
     ],
 )
 def test_what_looks_like_a_key_is_masked(text: str) -> None:
