@@ -16,6 +16,7 @@ from workflow_backend.steps.agent_call import (
 )
 from workflow_backend.steps.agent_schema import (
     AnswerFaultsError,
+    check_schema,
     instruction,
     read_answer,
     repair_request,
@@ -54,10 +55,12 @@ class AgentConversation:
 
         Raises:
             AgentCallError: the server did not answer, or with an error.
+            StepSetupError: the schema cannot be used.
         """
         schema, turns = self._task.output_schema, self._task.budget.turns
         if schema is None:
             return self._judged(await self._ask(self._request(), turns, self._task.tools))
+        check_schema(schema)
         # One turn is kept for the repair, which needs no tools.
         can_repair = turns > 1
         request, answer = await self._ask_in_any_form(schema, turns - 1 if can_repair else turns)

@@ -11,7 +11,9 @@ from itertools import islice
 import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from referencing import Registry
+
+from workflow_backend.definition.json_schemas import JsonSchemaError, check_json_schema
+from workflow_backend.steps.run_folder import StepSetupError
 
 MAX_FAULTS = 8
 MAX_FAULT_CHARACTERS = 300
@@ -25,6 +27,18 @@ _FENCE = "```"
 
 class AnswerFaultsError(Exception):
     """The answer does not fit the schema; the message has a line for each fault."""
+
+
+def check_schema(schema: Mapping[str, object]) -> None:
+    """Refuse a schema that is none, or that leads to something outside: nothing is ever fetched.
+
+    Raises:
+        StepSetupError: It is one.
+    """
+    try:
+        check_json_schema(schema)
+    except JsonSchemaError as error:
+        raise StepSetupError(f"`output_schema`: {error} {error.fix}") from None
 
 
 def response_format(name: str, schema: Mapping[str, object]) -> dict[str, object]:
@@ -46,6 +60,8 @@ def instruction(schema: Mapping[str, object]) -> str:
 def read_answer(text: str, schema: Mapping[str, object]) -> object:
     """The JSON value of an answer; a code fence around all of it is taken off.
 
+    The schema is one that `check_schema` takes.
+
     Raises:
         AnswerFaultsError: It is no JSON, or does not fit.
     """
@@ -55,9 +71,8 @@ def read_answer(text: str, schema: Mapping[str, object]) -> object:
         raise AnswerFaultsError(
             f"- the answer is no JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         ) from None
-    # The empty registry: a reference that leads out of the schema is never fetched.
-    validator = Draft202012Validator(schema, registry=Registry())
-    faults = [_fault(error) for error in islice(validator.iter_errors(value), MAX_FAULTS)]
+    errors = Draft202012Validator(schema).iter_errors(value)
+    faults = [_fault(error) for error in islice(errors, MAX_FAULTS)]
     if faults:
         raise AnswerFaultsError("\n".join(faults))
     return value
