@@ -10,7 +10,7 @@ import re
 from typing import Annotated
 
 from mcp.server import MCPServer
-from mcp.types import ToolAnnotations
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from workflow_backend.artefacts import ArtefactMissingError, ArtefactStore
@@ -27,9 +27,9 @@ from workflow_backend.tools.calls import FOR_SERVER, RunId, ToolContext, checked
 from workflow_backend.tools.file_results import ArtefactItem, ArtefactPage, ArtefactPart, LogPart
 from workflow_backend.tools.refusals import RefusalError, engine_refusals
 
-# A part travels as JSON, twice, in one line.
+# A part travels as JSON in one line, and each byte of an output may take six there.
 MAX_PART_BYTES = 512 * 1024
-MAX_LOG_BYTES = 128 * 1024
+MAX_LOG_BYTES = 256 * 1024
 MAX_ITEMS = 1_000
 MAX_KNOWN_RUNS = 10_000
 
@@ -54,12 +54,12 @@ def register_file_tools(server: MCPServer, backend: Backend) -> None:
         step: StepName | None = None,
         attempt: Annotated[int | None, Field(ge=0)] = None,
         cursor: Cursor = None,
-    ) -> LogPart:
+    ) -> Annotated[CallToolResult, LogPart]:
         """Give what the steps of a run wrote, whole, in the order in which they began.
 
         With `step` and `attempt` it is the output alone, without lines that tell whose it is.
         """
-        return await files.log(run_id, owner_of(ctx), step, attempt, cursor)
+        return _bulk(await files.log(run_id, owner_of(ctx), step, attempt, cursor))
 
 
 def _register_artefacts(server: MCPServer, files: "_Files") -> None:
@@ -91,12 +91,12 @@ def _register_artefacts(server: MCPServer, files: "_Files") -> None:
             str | None,
             Field(description="Content that an earlier part named, to go on with.", max_length=64),
         ] = None,
-    ) -> ArtefactPart:
+    ) -> Annotated[CallToolResult, ArtefactPart]:
         """Give a part of an artefact as base64; of several with this name the newest."""
         owner = owner_of(ctx)
         if sha256 is None:
             sha256 = (await files.find(run_id, owner, step, name)).sha256
-        return await files.part(run_id, owner, sha256, offset, max_bytes)
+        return _bulk(await files.part(run_id, owner, sha256, offset, max_bytes))
 
 
 class _Files:
@@ -187,6 +187,12 @@ class _Files:
             is_alone=is_alone,
         )
         return LogPart(text=page.text, cursor=f"{page.section}:{page.offset}", is_end=page.is_end)
+
+
+def _bulk(part: ArtefactPart | LogPart) -> CallToolResult:
+    """The result without the text that usually says the same once more: it is for no model."""
+    said = TextContent(type="text", text="The part is the structured content.")
+    return CallToolResult(content=[said], structured_content=part.model_dump())
 
 
 def _place(cursor: str | None) -> tuple[int, int]:
