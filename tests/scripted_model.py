@@ -30,7 +30,7 @@ class Turn:
     """What the model says to one request: text, calls, why it ends, or how it breaks off.
 
     `breaks_after` cuts the connection after so many text parts; `hangs` says nothing more until the
-    client leaves.
+    client leaves; what follows the first text part waits for `may_go_on`.
     """
 
     text: Sequence[str] = ()
@@ -39,6 +39,7 @@ class Turn:
     usage: tuple[int, int] = (10, 5)
     breaks_after: int | None = None
     hangs: bool = False
+    may_go_on: asyncio.Event | None = None
 
 
 class ScriptedModel:
@@ -73,6 +74,8 @@ class ScriptedModel:
                 request.transport.abort()
                 return response
             await response.write(_chunk({"content": text}))
+            if number == 0 and turn.may_go_on is not None:
+                await turn.may_go_on.wait()
         if turn.hangs:
             await self._hang()
         for index, call in enumerate(turn.calls):

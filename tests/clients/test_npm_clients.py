@@ -155,6 +155,13 @@ async def test_usage_comes_once_in_a_chunk_without_choices_if_asked(openai_clien
     assert found["emptyChoices"]
 
 
+async def test_the_frames_of_a_detached_stream_have_ids_that_nobody_minds(
+    openai_client: Any,
+) -> None:
+    found = openai_client["detached"]
+    assert (found["text"], found["finishReasons"], len(found["ids"])) == (ANSWER, ["stop"], 1)
+
+
 async def test_a_relayed_stream_tells_no_usage_to_who_did_not_ask(openai_client: Any) -> None:
     found = openai_client["relayed"]
     assert (found["text"], found["usages"], found["emptyChoices"]) == (ANSWER, [], False)
@@ -235,7 +242,7 @@ async def test_the_vercel_header_is_for_providers_that_say_who_they_are(provider
         assert found["finishReason"] == "stop"
 
 
-@pytest.mark.parametrize("case", ["answer", "generated"])
+@pytest.mark.parametrize("case", ["answer", "detached", "generated"])
 async def test_the_text_the_end_and_the_usage_of_a_model_arrive(provider: Any, case: str) -> None:
     found = provider[case]
     assert found["text"] == ANSWER
@@ -324,8 +331,9 @@ async def test_use_chat_posts_its_history_back_and_the_agent_runs_what_it_had_sh
     assert second["roles"] == ["user", "assistant"] * 2
 
 
-async def test_use_chat_shows_a_models_answer(use_chat: Any) -> None:
-    found = use_chat["answer"]
+@pytest.mark.parametrize("case", ["answer", "detached"])
+async def test_use_chat_shows_a_models_answer(use_chat: Any, case: str) -> None:
+    found = use_chat[case]
     assert (found["text"], found["status"], found["error"]) == (ANSWER, "ready", None)
 
 

@@ -91,6 +91,7 @@ await report({
   failedStep: () => streamed(agent, RUN_WITH_FAILURE),
   inline: () => streamed(client(agentUrl, { 'X-Streaming-Format': 'vercel' }), RUN),
   usageAsked: () => streamed(scripted, ANSWER, { stream_options: { include_usage: true } }),
+  detached: () => streamed(client(scriptedUrl, { 'X-Workflow-Detached': 'true' }), ANSWER),
   relayed: () => streamed(scripted, ANSWER, { model: 'openai/scripted' }),
   helper: () => helped(agent, RUN),
   runTools,

@@ -65,6 +65,9 @@ await report({
     streamed(model(agentUrl, { headers: { 'X-Streaming-Format': 'vercel' } }), RUN),
   planned: () => generated(model(agentUrl), PLAN),
   answer: () => streamed(model(scriptedUrl), ANSWER),
+  // Its frames have ids.
+  detached: () =>
+    streamed(model(scriptedUrl, { headers: { 'X-Workflow-Detached': 'true' } }), ANSWER),
   generated: () => generated(model(scriptedUrl), ANSWER),
   relayed: () => streamed(model(scriptedUrl, { name: 'openai/scripted' }), ANSWER),
   tool: () =>

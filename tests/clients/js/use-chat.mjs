@@ -128,6 +128,8 @@ await report({
     return { first: await chat.say(PLAN_STEPS), second: await chat.say(RUN_IT) };
   },
   answer: () => new Chat(scriptedUrl).say(ANSWER),
+  detached: () =>
+    new Chat(scriptedUrl, { headers: { 'X-Workflow-Detached': 'true' } }).say(ANSWER),
   clientTool: () =>
     new Chat(scriptedUrl, { body: { tools: { weather: WEATHER_TOOL } } }).say(CALL_TOOL),
   broken: () => new Chat(scriptedUrl).say(BREAK),
