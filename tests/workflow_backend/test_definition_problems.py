@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workflow_backend.faulty_definitions import CASES, GOOD, STEP
+from tests.workflow_backend.faulty_features import FEATURE_CASES, FEATURES
 from workflow_backend.definition import (
     InvalidWorkflowError,
     check_definition,
@@ -17,13 +18,19 @@ from workflow_backend.definition import (
 from workflow_backend.definition.normal_form import to_yaml
 
 
-def test_the_good_definition_is_valid() -> None:
-    checked = check_definition(GOOD)
+@pytest.mark.parametrize("good", [GOOD, FEATURES], ids=["steps", "features"])
+def test_the_good_definition_is_valid(good: Any) -> None:
+    checked = check_definition(good)
     assert checked.workflow is not None, checked.problems
 
 
-@pytest.mark.parametrize(("text", "path", "reason", "fix"), CASES.values(), ids=CASES.keys())
-def test_a_fault_is_named(text: str, path: str, reason: str, fix: str) -> None:
+ALL_CASES: dict[str, tuple[Any, str, str, str]] = {**CASES, **FEATURE_CASES}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "reason", "fix"), ALL_CASES.values(), ids=ALL_CASES.keys()
+)
+def test_a_fault_is_named(text: Any, path: str, reason: str, fix: str) -> None:
     checked = check_definition(text)
     assert checked.workflow is None
     found = [problem for problem in checked.problems if problem.path == path]
@@ -78,6 +85,49 @@ def test_thousands_of_unknown_names_are_not_all_looked_up(monkeypatch: pytest.Mo
     assert "no step `stop0`" in checked.problems[0].reason
 
 
+def calls(depth: int) -> dict[str, Any]:
+    """A document in which workflows call each other, one inside the other."""
+    inner = {
+        f"w{n}": {"steps": [{"name": "a", "workflow": {"ref": f"w{n + 1}"}}]}
+        for n in range(1, depth)
+    }
+    last = {f"w{depth}": {"steps": [{"name": "a", "run": "ls", "timeout": "1s"}]}}
+    first = [{"name": "a", "workflow": {"ref": "w1"}}]
+    return {"name": "x", "steps": first, "workflows": {**inner, **last}}
+
+
+def test_workflows_call_each_other_five_deep_at_most() -> None:
+    assert check_definition(calls(5)).workflow is not None
+    problems = check_definition(calls(6)).problems
+    assert [problem.path for problem in problems] == ["workflows"]
+    assert "6 deep, the limit is 5" in problems[0].reason
+
+
+def test_a_chain_of_thousands_of_calls_is_refused_without_a_crash() -> None:
+    problems = check_definition(calls(2_000)).problems
+    assert "2000 deep" in problems[0].reason
+
+
+def test_a_schema_whose_references_multiply_is_refused() -> None:
+    defs: dict[str, Any] = {
+        f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 4} for n in range(12)
+    }
+    schema = {"$ref": "#/$defs/d0", "$defs": {**defs, "d12": {"type": "string"}}}
+    step = {"name": "a", "agent": {"prompt": "x", "output_schema": schema}}
+    problems = check_definition({"name": "x", "steps": [step]}).problems
+    assert "over 5000 parts" in problems[0].reason
+    schema["$defs"] = {"d0": {"anyOf": [{"$ref": "#/$defs/d0"}]}}
+    problems = check_definition({"name": "x", "steps": [step]}).problems
+    assert "leads back to itself" in problems[0].reason
+
+
+def test_an_empty_value_is_as_if_the_key_were_left_out() -> None:
+    empty = {"timeout": None, "foreach": None, "http": None, "repeat": None, "if": None}
+    step = {"name": "a", "run": "ls", **empty}
+    checked = check_definition({"name": "x", "steps": [step], "schedule": None})
+    assert checked.workflow == parse_workflow({"name": "x", "steps": [{"name": "a", "run": "ls"}]})
+
+
 def test_parse_raises_with_every_problem() -> None:
     with pytest.raises(InvalidWorkflowError) as caught:
         parse_workflow("name: x\nsteps: [{name: a}, {name: b}]")
@@ -97,6 +147,35 @@ WARNINGS = {
     "braces without a dollar": ("name: x\nsteps: [{name: a, run: ls, env: {A: '{{ inputs.b }}'}}]",
                                 "steps[0].env.A"),
     "words instead of a command": ("name: x\nsteps: [{name: a, needs_command: do it}]", "steps[0]"),
+    "container": ("name: x\nsteps: [{name: a, container: {image: a}}]", "steps[0]"),
+    "endless approval": ("name: x\nsteps: [{name: a, approval: {message: Go?}}]",
+                         "steps[0].approval"),
+    "endless wait": ("name: x\nsteps: [{name: a, wait: {signal: b}}]", "steps[0].wait"),
+    "approval that approves itself": ("name: x\nsteps: [{name: a, approval: {message: Go?, timeout:"
+                                      " 1h, on_timeout: approve}}]",
+                                      "steps[0].approval.on_timeout"),
+    "forgiven refusal": ("name: x\nsteps: [{name: a, approval: {message: Go?, timeout: 1h},"
+                         " continue_on_error: true}]", "steps[0].continue_on_error"),
+    "always after a question": ("name: x\nsteps: [{name: a, approval: {message: Go?, timeout: 1h}},"
+                                 " {name: b, depends: [a], if: always(), run: ls, timeout: 1s}]",
+                                 "steps[1].if"),
+    "items that are not used": ("name: x\nsteps: [{name: a, run: ls, timeout: 1s, foreach: [1]}]",
+                                "steps[0].foreach"),
+    "row that is not used": ("name: x\nsteps: [{name: a, run: ls, timeout: 1s, matrix: {a: [1]}}]",
+                             "steps[0].matrix"),
+    "long last step": (f"name: x\n{STEP}\nfinally: [{{name: z, run: ls, timeout: 11m}}]",
+                       "finally[0]"),
+    "question at the end": (f"name: x\n{STEP}\nfinally: [{{name: z, approval: {{message: Go?}}}}]",
+                            "finally[0]"),
+    "workflow that nobody calls": (f"name: x\n{STEP}\nworkflows: {{w: {{{STEP}}}}}",
+                                   "workflows.w"),
+    "unused input inside": ("name: x\nsteps: [{name: a, workflow: {ref: w}}]\n"
+                            f"workflows: {{w: {{inputs: {{i: {{}}}}, {STEP}}}}}",
+                            "workflows.w.inputs.i"),
+    "no time limit inside": ("name: x\nsteps: [{name: a, workflow: {ref: w}}]\n"
+                             f"workflows: {{w: {{{STEP}}}}}", "workflows.w.steps[0]"),
+    "scheduled without an input": ("name: x\nschedule: {cron: '0 6 * * *'}\ninputs: {i: {required:"
+                                   f" true}}}}\n{STEP}", "inputs.i"),
 }  # fmt: skip
 
 

@@ -7,15 +7,11 @@ import jsonschema
 import pytest
 
 from tests.workflow_backend.faulty_definitions import CASES, GOOD
+from tests.workflow_backend.faulty_features import FEATURE_CASES, FEATURES
 from workflow_backend.definition import check_definition
 from workflow_backend.definition.documents import read_document
-from workflow_backend.definition.model import (
-    HttpRequest,
-    InputSpec,
-    RetryPolicy,
-    Step,
-    Workflow,
-)
+from workflow_backend.definition.level_names import LEVELS
+from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.problems import InvalidWorkflowError
 from workflow_backend.definition.reference import EXAMPLE, reference_markdown
 from workflow_backend.definition.schema import workflow_schema
@@ -32,6 +28,15 @@ TOLD_BY_SCHEMA = [
     "yes is no boolean", "unknown choice", "unknown type", "out of range", "wrong version",
     "bad workflow name", "bad step name", "no action", "two actions", "bad duration",
     "bad variable name", "reserved variable", "bad input name", "bad header",
+    "no message", "approval is text", "bad field name", "unknown key of a field",
+    "key of an approval on the step", "two waits", "no wait", "wait is text", "bad signal",
+    "webhook is false", "other name of a key of a wait", "agent is text", "model with a space",
+    "bad tool", "budget of nothing", "key of a budget on the agent", "workflow is text",
+    "bad name of a workflow", "unknown key inside a workflow", "schedule inside a workflow",
+    "items are a text", "items are a mapping", "no items", "too many items", "row is a number",
+    "matrix without rows", "no limit of repeats", "interval of repeats", "concurrency is a number",
+    "schedule is text", "catch-up", "unknown end", "no end", "secret of a message",
+    "no action of a handler", "top key of a trigger",
 ]  # fmt: skip
 
 
@@ -45,22 +50,26 @@ def test_every_object_refuses_unknown_keys() -> None:
         assert owner["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("model", [Workflow, InputSpec, Step, RetryPolicy, HttpRequest])
+@pytest.mark.parametrize("model", LEVELS.values(), ids=LEVELS.keys())
 def test_every_key_has_a_description(model: Any) -> None:
     owner = SCHEMA if model is Workflow else SCHEMA["$defs"][model.__name__]
     assert tuple(owner["properties"]) == model_keys(model)
     assert all(spec.get("description") for spec in owner["properties"].values())
 
 
-@pytest.mark.parametrize("text", [GOOD, EXAMPLE], ids=["good", "example"])
-def test_it_accepts_what_the_reader_accepts(text: str) -> None:
+def test_every_model_of_it_has_a_name_in_problems() -> None:
+    assert {model.__name__ for model in LEVELS.values()} == {"Workflow", *SCHEMA["$defs"]}
+
+
+@pytest.mark.parametrize("text", [GOOD, EXAMPLE, FEATURES], ids=["good", "example", "features"])
+def test_it_accepts_what_the_reader_accepts(text: Any) -> None:
     assert check_definition(text).workflow is not None
     VALIDATOR.validate(read_document(text))
 
 
 @pytest.mark.parametrize("case", TOLD_BY_SCHEMA)
 def test_it_refuses_what_the_reader_refuses(case: str) -> None:
-    document = read_document(CASES[case][0])
+    document = read_document({**CASES, **FEATURE_CASES}[case][0])
     assert not VALIDATOR.is_valid(document)
 
 

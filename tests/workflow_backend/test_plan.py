@@ -179,6 +179,203 @@ def test_what_is_shown_holds_no_control_characters() -> None:
     assert planned(text).steps[0].action == "echo ab"
 
 
+WHOLE = """
+name: whole
+inputs: {hosts: {type: array, default: [a, b, c]}, env: {default: dev}}
+timeout: 1h
+schedule: {cron: "0 6 * * *", timezone: Europe/Berlin, overlap: queue, catch_up: 1h}
+concurrency: {group: "deploy-${{ inputs.env }}", policy: refuse}
+notify: [{url: "https://hooks.example.com/${{ run.id }}", on: [failed], secret: HOOK}]
+env: {FOLDER: /srv/data/}
+workflows:
+  roll-out:
+    inputs: {host: {required: true}, area: {default: eu}, other: {}}
+    timeout: 5m
+    steps:
+      - {name: push, http: {url: "https://${{ inputs.area }}.example.com/${{ inputs.host }}"}}
+      - {name: shout, depends: [push], http: {url: "https://${{ inputs.host }}.example.com/x",
+         headers: {A: "${{ secrets.KEY }}"}}}
+    finally:
+      - {name: inner, run: "true"}
+  unused: {steps: [{name: never, needs_command: x}]}
+steps:
+  - {name: ask, approval: {message: "Go to ${{ inputs.env }}?", timeout: 1d}}
+  - {name: pause, depends: [ask], wait: {for: 5s}}
+  - {name: hook, wait: {webhook: true}}
+  - {name: roll, depends: [pause], foreach: "${{ inputs.hosts }}", max_parallel: 2,
+     workflow: {ref: roll-out, inputs: {host: "${{ item }}"}}}
+  - {name: sum, agent: {prompt: "Sum up ${{ inputs.env }}", tools: [list_runs]}}
+  - {name: grid, run: ls, matrix: {a: [1, 2], b: "${{ inputs.hosts }}"}}
+  - {name: open, depends: [hook], run: "df / ; a/b $X/c https://x.org/y ./z 'x' ~/q",
+     foreach: "${{ steps.hook.outputs.payload }}", working_dir: "/w/${{ inputs.env }}/.."}
+  - {name: poll, run: ls, repeat: {until: "true", limit: 7}, artefacts: [out/*]}
+on_failure: [{name: tell, run: ls}]
+finally: [{name: tidy, run: ls}]
+"""
+
+
+def whole(**options: Any) -> Plan:
+    return planned(WHOLE, inputs={}, secrets=dict.fromkeys(("KEY", "HOOK"), NO_LIMITS), **options)
+
+
+def test_steps_of_workflows_inside_and_of_handlers_are_told_as_well() -> None:
+    found = whole()
+    assert found.can_run, found.blockers
+    steps = {step.name: step for step in found.steps}
+    assert list(steps)[8:] == ["tell", "tidy", "roll-out/push", "roll-out/shout", "roll-out/inner"]
+    assert [steps[name].part for name in ("ask", "tell", "tidy", "roll-out/inner")] == [
+        "steps",
+        "on_failure",
+        "finally",
+        "finally",
+    ]
+    assert steps["roll-out/shout"].depends == ["roll-out/push"]
+    assert steps["roll-out/shout"].timeout == "5m"
+    assert steps["roll-out/shout"].secrets == ["KEY"]
+    assert found.secrets[1].model_dump() == {
+        "name": "KEY",
+        "available": True,
+        "steps": ["roll-out/shout"],
+    }
+
+
+def test_what_a_step_may_come_to_is_bounded_in_its_plan() -> None:
+    steps = {step.name: step for step in whole().steps}
+    assert (steps["roll"].items, steps["roll"].max_parallel) == (3, 2)
+    assert steps["grid"].items == 6
+    assert steps["open"].items == 1_000
+    assert (steps["poll"].repeats, steps["poll"].artefacts) == (7, ["out/*"])
+    agent = steps["sum"]
+    assert (agent.tools, agent.tokens, agent.turns) == (["list_runs"], 50_000, 8)
+    assert agent.risks == [
+        "lets a model call list_runs",
+        "gives a model with tools data that may instruct it",
+    ]
+    assert steps["ask"].timeout == "1d"
+    assert steps["pause"].action == "wait for 5s"
+    assert steps["roll"].calls == "roll-out"
+
+
+def test_a_step_names_the_approvals_that_it_waits_for() -> None:
+    waits = {step.name for step in whole().steps if step.approvals == ["ask"]}
+    assert waits == {"pause", "roll", "roll-out/push", "roll-out/shout", "roll-out/inner"}
+    assert not any(step.approvals for step in whole().steps if step.name not in waits)
+
+
+def test_a_step_names_the_absolute_paths_of_its_texts() -> None:
+    steps = {step.name: step for step in whole().steps}
+    assert steps["open"].paths == ["/", "/srv/data", "/w"]
+    assert steps["grid"].paths == ["/srv/data"]
+    assert steps["roll-out/inner"].paths == []
+
+
+@pytest.mark.parametrize(
+    ("step", "paths"),
+    [
+        ({"run": "cat /etc/../root/x >/dev/null"}, ["/root/x"]),
+        ({"run": "sed 's/a/b/' f; curl http://h/p; echo $((4 / 2)) a/b"}, ["/"]),
+        ({"run": 'find "/var/log" -name \'*.log\''}, ["/var/log"]),
+        ({"run": 'ls --dir=/opt/x "$HOME/y" ${Z}/q ~/r ./s'}, ["/opt/x"]),
+        ({"python": "x = 4 / 2\nopen('/etc/hosts')"}, ["/etc/hosts"]),
+        ({"run": "ls", "env": {"A": "/a/${{ inputs.x }}", "B": "/"}}, ["/", "/a/b"]),
+        ({"run": "ls", "working_dir": "/a/${{ steps.s.outputs.x }}", "depends": ["s"]},
+         ["decided at run time: /a/${{ steps.s.outputs.x }}"]),
+        ({"run": "ls", "working_dir": "sub"}, []),
+        ({"http": {"url": "https://x.org/etc/passwd"}}, []),
+    ],
+)  # fmt: skip
+def test_paths_are_found_in_texts(step: dict[str, Any], paths: list[str]) -> None:
+    document = {
+        "name": "x",
+        "inputs": {"x": {"default": "b"}},
+        "steps": [{"name": "s", "run": "ls"}, {"name": "a", **step}],
+    }
+    assert planned(document, inputs={}).steps[1].paths == paths
+
+
+def test_a_host_of_a_called_workflow_is_known_if_every_call_agrees() -> None:
+    steps = {step.name: step for step in whole().steps}
+    assert steps["roll-out/push"].hosts == ["eu.example.com"]
+    assert steps["roll-out/shout"].hosts == [
+        "decided at run time: https://${{ inputs.host }}.example.com/x"
+    ]
+    text = WHOLE.replace('"${{ item }}"', "one")
+    steps = {step.name: step for step in planned(text, inputs={}).steps}
+    assert steps["roll-out/shout"].hosts == ["one.example.com"]
+
+
+def test_what_begins_parts_and_tells_of_runs_is_shown() -> None:
+    found = whole()
+    assert found.schedule is not None
+    assert found.schedule.model_dump() == {
+        "cron": "0 6 * * *",
+        "timezone": "Europe/Berlin",
+        "overlap": "queue",
+        "catch_up": "1h",
+    }
+    assert found.concurrency is not None
+    assert found.concurrency.model_dump() == {"group": "deploy-dev", "policy": "refuse"}
+    assert found.notify[0].on == ["failed"]
+    assert "hooks.example.com" in found.hosts
+    assert found.secrets[0].model_dump() == {"name": "HOOK", "available": True, "steps": []}
+    assert (
+        "the server has no secret `HOOK`; it has KEY"
+        in planned(WHOLE, inputs={}, secrets={"KEY": NO_LIMITS}).blockers
+    )
+
+
+def test_a_group_that_has_no_name_with_these_inputs_is_a_blocker() -> None:
+    step = {"name": "a", "run": "ls"}
+    text = {"name": "x", "inputs": {"g": {}}, "steps": [step]}
+    group = {**text, "concurrency": {"group": "${{ inputs.g }}"}}
+    assert planned(group, inputs={}).blockers == [
+        "concurrency.group: with these inputs the name is empty"
+    ]
+    assert planned(group, inputs={"g": "a"}).can_run
+    wrong = {**text, "concurrency": {"group": "${{ inputs.g.name }}"}}
+    assert planned(wrong, inputs={}).blockers[0].startswith("concurrency.group: ")
+
+
+def test_a_container_step_is_refused_by_name_also_in_a_called_workflow() -> None:
+    container = {"name": "a", "container": {"image": "alpine", "command": ["ls", "/"]}}
+    text = {
+        "name": "x",
+        "steps": [container, {"name": "b", "workflow": {"ref": "w"}}],
+        "workflows": {"w": {"steps": [container]}},
+    }
+    found = planned(text, inputs={})
+    assert found.blockers == [
+        "step `a` is a container step, which this server does not run yet",
+        "step `w/a` is a container step, which this server does not run yet",
+    ]
+    assert found.steps[0].action == "alpine ls /"
+
+
+def test_a_long_environment_is_told_of_thousands_of_steps_within_bounds() -> None:
+    text = {
+        "name": "x",
+        "env": {"A": " ".join(f"/data/{n}" for n in range(5_000))},
+        "steps": [{"name": f"s{n}", "run": "ls"} for n in range(3_000)],
+    }
+    found = planned(text, inputs={})
+    assert len(found.steps[0].paths) == 50
+    assert found.steps[0].cut == ["paths"]
+
+
+def test_mermaid_frames_handlers_and_workflows_inside() -> None:
+    text = to_mermaid(parse_workflow(WHOLE), {"roll-out/push": "waiting", "ask": "success"})
+    lines = [line.strip() for line in text.splitlines()]
+    at = lines.index('subgraph w0["roll-out"]')
+    assert lines[at + 1].endswith('(["push"]):::waiting')
+    assert lines[at + 3 : at + 5] == ['subgraph finallyw0["finally"]', 's12["inner"]']
+    assert lines[at + 5 : at + 7] == ["end", "end"]
+    assert 's0{"ask"}:::success' in lines
+    assert any(line.endswith('[["roll #40;each item#41;"]]') for line in lines)
+    assert any(line.endswith("-. runs .-> w0") for line in lines)
+    assert 'subgraph on_failure["on failure"]' in lines
+    assert lines.count("end") == sum(line.startswith("subgraph") for line in lines)
+
+
 def test_mermaid_draws_steps_dependencies_and_states() -> None:
     text = to_mermaid(parse_workflow(DIAMOND), {"left": "failed", "start": "success"})
     assert text.splitlines() == [

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from workflow_backend.definition.control import Notification
-from workflow_backend.definition.expressions import ExpressionError, render
+from workflow_backend.definition.expressions import ExpressionError, render, to_text
 from workflow_backend.definition.graph import StepGraph
 from workflow_backend.definition.known_values import KnownValues, known_workflows
 from workflow_backend.definition.lint import LOCAL_RUNNER, lint
@@ -168,7 +168,7 @@ def _group_fault(workflow: Workflow, values: Mapping[str, object]) -> list[str]:
     if workflow.concurrency is None:
         return []
     try:
-        group = str(render(workflow.concurrency.group, {"inputs": values}))
+        group = to_text(render(workflow.concurrency.group, {"inputs": values}))
     except ExpressionError as error:
         return [f"concurrency.group: {error}"]
     return [] if group.strip() else ["concurrency.group: with these inputs the name is empty"]

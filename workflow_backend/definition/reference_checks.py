@@ -45,6 +45,8 @@ _SEES_SHARED_ENV: frozenset[PlaceKind] = frozenset({"if", "until", "items", "env
 _SEES_SECRETS: frozenset[PlaceKind] = frozenset({"workflow_env", "env", "header", "body"})
 _VISIBLE_FIX = "Put `${{ secrets.NAME }}` in `env` of the step (or in headers or body of `http`)."
 _VISIBLE_FIXES: dict[PlaceKind, str] = {
+    "message": "Say what is asked without it.",
+    "group": "Name the group by `${{ inputs }}` alone.",
     "agent": "Let a step before it do what needs the secret, and give the agent what came out.",
     "call": "Name it in the `env` of the step of that workflow that needs it.",
     "notify": "To sign the message, write its name alone: `secret: NAME`.",

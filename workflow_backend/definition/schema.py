@@ -44,6 +44,7 @@ def workflow_schema() -> dict[str, object]:
     wait = models["Wait"]
     wait["oneOf"] = [_has(name, wait["properties"]) for name in ("for", "signal", "webhook")]
     agent["tools"]["items"]["pattern"] = _anchored(TOOL_NAME.pattern)
+    step["matrix"]["minProperties"] = 1
     for choice in (step["foreach"], step["matrix"]["additionalProperties"]):
         _bound_items(choice)
     return {
