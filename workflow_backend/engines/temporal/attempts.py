@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from typing_extensions import override
 
 from workflow_backend.engines.base import AttemptResult, AttemptWatch, Executor
@@ -61,7 +61,11 @@ class Attempts:
             await _end(running)
         result = _result_of(running)
         if is_given_up and result.status == "cancelled":
-            raise ApplicationError("the worker ended", type=wire.WORKER_STOPPED)
+            raise ApplicationError(
+                "the worker ended",
+                type=wire.WORKER_STOPPED,
+                category=ApplicationErrorCategory.BENIGN,
+            )
         return wire.result_to_json(replace(result, will_retry=will_retry(spec, result)))
 
 

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Self
 
+import orjson
 from temporalio.client import (
     Client,
     WorkflowExecutionStatus,
-    WorkflowFailureError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.service import RPCError, RPCStatusCode
@@ -35,6 +35,7 @@ from workflow_backend.engines.base import (
     RunOptions,
     Signalled,
 )
+from workflow_backend.engines.journal.end_states import decode_states
 from workflow_backend.engines.temporal import wire
 from workflow_backend.engines.temporal.dev_server import DevServer, keep_runs
 from workflow_backend.engines.temporal.feed import RunFeed
@@ -45,7 +46,7 @@ from workflow_backend.engines.temporal.options import Cluster, TemporalSettings
 from workflow_backend.engines.temporal.runners import Runners
 from workflow_backend.engines.temporal.runs import run_of
 from workflow_backend.engines.temporal.starts import Starts
-from workflow_backend.step_state import StepState
+from workflow_backend.step_state import StepState, states_from_json
 
 _GONE = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
 
@@ -195,18 +196,25 @@ class TemporalEngine(Engine):
     async def states(self, run_id: str, owner: str) -> Mapping[str, StepState]:
         """What the steps came to; a run that was ended in Temporal does not know it."""
         link = self._open_link()
-        feed = RunFeed(link)
-        description = await feed.describe(run_id, owner)
-        handle = await feed.handle(run_id)
-        if description.status is WorkflowExecutionStatus.RUNNING:
-            asked = handle.query(wire.RESULT, rpc_timeout=link.call_timeout)
-        else:
-            asked = handle.result(follow_runs=False, rpc_timeout=link.call_timeout)
-        try:
-            outcome = await link.call(asked)
-        except WorkflowFailureError:
+        history, _ = await RunFeed(link).read(run_id, owner, with_results=True)
+        outcome = history.outcome
+        if outcome is None and history.has_ended and not history.was_cut_off:
+            # Its last messages are still being delivered.
+            handle = await RunFeed(link).handle(run_id)
+            outcome = await link.call(handle.query(wire.RESULT, rpc_timeout=link.call_timeout))
+        if outcome is None or history.arguments is None:
             return {}
-        return {} if outcome is None else wire.outcome_from_json(outcome).states
+        kept = states_from_json(history.arguments.kept)
+
+        def outputs_at(place: str) -> Mapping[str, object]:
+            if place.startswith(wire.KEPT):
+                return kept[place.removeprefix(wire.KEPT)].outputs
+            return history.results[place].outputs
+
+        async def states_of(inner: str) -> Mapping[str, StepState]:
+            return await self.states(inner, owner)
+
+        return await decode_states(orjson.dumps(outcome["states"]), outputs_at, states_of)
 
     @override
     async def list(self, run_filter: RunFilter, cursor: str | None = None) -> Page:

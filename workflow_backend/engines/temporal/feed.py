@@ -73,13 +73,15 @@ class RunFeed:
                 return _owned(history, run_id, owner)
         raise _not_found(run_id)
 
-    async def read(self, run_id: str, owner: str) -> tuple[RunHistory, list[RunEvent]]:
+    async def read(
+        self, run_id: str, owner: str, *, with_results: bool = False
+    ) -> tuple[RunHistory, list[RunEvent]]:
         """The run as it is now, with its events.
 
         Raises:
             RunNotFoundError: The owner has no such run.
         """
-        history = RunHistory()
+        history = RunHistory(with_results)
         events: list[RunEvent] = []
         async with contextlib.aclosing(self._facts(run_id, follow=False)) as facts:
             async for fact in facts:

@@ -44,8 +44,12 @@ class Fact:
 
 @dataclass(slots=True)
 class RunHistory:
-    """What a history says so far; `take` it fact by fact, in order."""
+    """What a history says so far; `take` it fact by fact, in order.
 
+    The results of attempts may be large and are kept only where they are asked for.
+    """
+
+    keeps_results: bool = False
     arguments: wire.RunArguments | None = None
     created_at: float = 0.0
     started_at: float | None = None
@@ -55,7 +59,9 @@ class RunHistory:
     outputs: Mapping[str, object] = field(default_factory=dict)
     last_seq: int = 0
     was_cut_off: bool = False
+    outcome: Mapping[str, Any] | None = None
     signals: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    results: dict[str, AttemptResult] = field(default_factory=dict)
     _attempts: dict[int, AttemptSpec] = field(default_factory=dict)
     _reason: str = ""
     _at: float = 0.0
@@ -126,6 +132,8 @@ class RunHistory:
         result = result_of()
         if result.status == "cancelled":
             result = replace(result, error=wire.cancelled_text(self._reason))
+        if self.keeps_results:
+            self.results[spec.key] = result
         return events.step_ended(spec, result)
 
     def _memo(self, fact: Fact) -> RunEvent | None:
@@ -141,8 +149,10 @@ class RunHistory:
 
     def _closed(self, fact: Fact) -> RunEvent | None:
         if self.has_ended:
-            # The result holds the outputs whole; the event has long ones cut.
-            self.outputs = (fact.values.get("result") or {}).get("outputs", self.outputs)
+            self.outcome = fact.values.get("result")
+            if self.outcome is not None:
+                # The event has long ones cut.
+                self.outputs = self.outcome["outputs"]
             return None
         self.was_cut_off = True
         status, error = _CLOSED_AS[fact.kind]

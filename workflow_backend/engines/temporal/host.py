@@ -22,6 +22,7 @@ from workflow_backend.engines.temporal.keeper import Keeper
 from workflow_backend.engines.temporal.link import Link
 from workflow_backend.engines.temporal.options import TemporalSettings
 from workflow_backend.engines.temporal.probes import Probe
+from workflow_backend.engines.temporal.sandbox import Sandbox
 from workflow_backend.engines.temporal.search_attributes import register
 from workflow_backend.engines.temporal.threads import RoomyThreads
 from workflow_backend.engines.temporal.workflows import RunWorkflow
@@ -61,6 +62,7 @@ class WorkerHost:
         attempts = Attempts(executor, self._keeper.visit)
         self._activities = [*attempts.activities, Probe(link).probe]
         self._threads = RoomyThreads(2 * WORKFLOW_TASKS, "workflow")
+        self._sandbox = Sandbox()
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +106,9 @@ class WorkerHost:
                 self._note(error)
             except Exception:
                 _logger.exception("the Temporal worker failed and starts again")
-            self._ready.clear()
+            finally:
+                self._ready.clear()
+                await asyncio.wrap_future(self._threads.submit(self._sandbox.evict_all))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             await self._pause(pause)
 
@@ -126,6 +130,7 @@ class WorkerHost:
             task_queue=settings.task_queue,
             workflows=[RunWorkflow, GroupWorkflow],
             activities=self._activities,
+            workflow_runner=self._sandbox,
             workflow_task_executor=self._threads,
             max_concurrent_workflow_tasks=WORKFLOW_TASKS,
             max_cached_workflows=CACHED_RUNS,

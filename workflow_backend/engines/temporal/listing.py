@@ -165,6 +165,7 @@ class Listing:
             parent_run_id=attributes.get(PARENT),
             rerun_of=about.get("rerun_of"),
             scheduled_by=about.get("scheduled_by"),
+            depth=int(about.get("depth") or 0),
         )
 
 

@@ -41,4 +41,5 @@ def run_of(history: RunHistory, events: Sequence[RunEvent]) -> Run:
         parent_run_id=arguments.parent_run_id,
         rerun_of=arguments.rerun_of,
         scheduled_by=arguments.scheduled_by,
+        depth=arguments.depth,
     )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
@@ -31,10 +32,11 @@ from workflow_backend.engines.base import (
     RunEvent,
     Runtime,
 )
+from workflow_backend.engines.journal.end_states import EndStates
 from workflow_backend.engines.temporal import wire
 from workflow_backend.engines.temporal.options import OWN_RUNNERS
 from workflow_backend.engines.temporal.search_attributes import STATUS, attributes_of
-from workflow_backend.step_state import StepState, states_to_json
+from workflow_backend.step_state import StepState, states_from_json, states_to_json
 
 # How often Temporal gives one attempt to another worker when the one that had it was lost.
 MOST_WORKERS = 10
@@ -63,7 +65,15 @@ class TemporalRuntime(Runtime):
         self._seq = 0
         self._started_at: float | None = None
         self._queue = self._task_queue()
+        self._end_states = EndStates()
         self.outcome: wire.Json | None = None
+
+    def load(self) -> Mapping[str, StepState]:
+        """The steps that the run takes over."""
+        kept = states_from_json(self._arguments.kept)
+        for name, state in kept.items():
+            self._end_states.note(state.outputs, f"{wire.KEPT}{name}")
+        return kept
 
     @property
     def is_cancelled(self) -> bool:
@@ -91,6 +101,11 @@ class TemporalRuntime(Runtime):
 
     @override
     async def attempt(self, spec: AttemptSpec) -> AttemptResult:
+        result = await self._attempt(spec)
+        self._end_states.note(result.outputs, spec.key)
+        return result
+
+    async def _attempt(self, spec: AttemptSpec) -> AttemptResult:
         begun_at = workflow.info().get_current_history_length()
         handle = self._schedule(spec)
         self._seq += 0 if spec.is_hidden else 2
@@ -135,6 +150,11 @@ class TemporalRuntime(Runtime):
 
     @override
     async def child(self, key: str, spec: ChildSpec) -> ChildResult:
+        result = await self._child(spec)
+        self._end_states.note(result.states, spec.run_id)
+        return result
+
+    async def _child(self, spec: ChildSpec) -> ChildResult:
         begun: asyncio.Future[None] = asyncio.Future()
         running = asyncio.create_task(self._run_child(spec, begun))
         try:
@@ -159,12 +179,12 @@ class TemporalRuntime(Runtime):
     @override
     async def complete(self, event: RunEvent, states: Mapping[str, StepState]) -> None:
         outputs: Any = event.get("outputs") or {}
-        self.outcome = wire.outcome_to_json(
-            event["status"],  # type: ignore[arg-type]  # written by the interpreter
-            event.get("error"),  # type: ignore[arg-type]  # likewise
-            outputs,
-            states,
-        )
+        self.outcome = {
+            "status": event["status"],
+            "error": event.get("error"),
+            "outputs": dict(outputs),
+            "states": orjson.loads(self._end_states.encode(states)),
+        }
         shown = {**event, "outputs": events.bounded_outputs(outputs)} if outputs else event
         await self.emit("run:complete", shown)
         workflow.upsert_search_attributes([STATUS.value_set(str(event["status"]))])
@@ -236,6 +256,7 @@ class TemporalRuntime(Runtime):
             interpreter=own.interpreter,
             heartbeat_timeout_seconds=own.heartbeat_timeout_seconds,
             depth=own.depth,
+            trace=own.trace,
             kept=states_to_json(spec.kept),
             parent_run_id=own.run_id,
         )
@@ -251,11 +272,14 @@ class TemporalRuntime(Runtime):
                 ),
             )
             begun.set_result(None)
-            return wire.outcome_from_json(await handle)
+            outcome = await handle
         except WorkflowAlreadyStartedError:
             reason = f"the run id {spec.run_id} is taken by another run"
         except ChildWorkflowError as error:
             reason = f"the run {spec.run_id} was ended in Temporal: {error.cause or error}"
+        else:
+            # Its states stay with it: ours refer to the run.
+            return ChildResult(outcome["status"], outcome["error"], outcome["outputs"], {})
         return ChildResult("failed", reason)
 
     async def _tell(self, workflow_id: str, signal: str, argument: str) -> None:

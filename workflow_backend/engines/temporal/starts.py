@@ -85,6 +85,7 @@ class Starts:
             interpreter=INTERPRETER_VERSION,
             heartbeat_timeout_seconds=self._settings.heartbeat_timeout_seconds,
             depth=options.depth,
+            trace=dict(options.trace),
             kept=states_to_json(options.kept),
             rerun_of=options.rerun_of,
             scheduled_by=options.scheduled_by,
@@ -96,6 +97,7 @@ class Starts:
             "sha256": arguments.sha256,
             "rerun_of": arguments.rerun_of,
             "scheduled_by": arguments.scheduled_by,
+            "depth": arguments.depth,
         }
         await client.start_workflow(
             wire.RUN,

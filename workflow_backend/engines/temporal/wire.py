@@ -12,14 +12,7 @@ from typing import Any
 import orjson
 
 from workflow_backend.definition.model import Step, Workflow
-from workflow_backend.engines.base import (
-    Artefact,
-    AttemptResult,
-    AttemptSpec,
-    ChildResult,
-    RunStatus,
-)
-from workflow_backend.step_state import StepState, states_from_json, states_to_json
+from workflow_backend.engines.base import Artefact, AttemptResult, AttemptSpec
 
 Json = dict[str, Any]
 
@@ -38,6 +31,8 @@ GROUP = "group"
 JOIN = "join"
 LEAVE = "leave"
 PROBE = "probe"
+# Where outputs are that a run took over from another one.
+KEPT = "kept:"
 # An attempt that a worker gave up because it ends itself; another one makes it again.
 WORKER_STOPPED = "WorkerStopped"
 
@@ -56,6 +51,7 @@ class RunArguments:
     interpreter: int
     heartbeat_timeout_seconds: float
     depth: int = 0
+    trace: Json = field(default_factory=dict)
     kept: Json = field(default_factory=dict)
     parent_run_id: str | None = None
     rerun_of: str | None = None
@@ -96,6 +92,7 @@ def spec_to_json(spec: AttemptSpec) -> Json:
     document["step"] = spec.step.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     document["env"] = dict(spec.env)
     document["secrets"] = list(spec.secrets)
+    document["trace"] = dict(spec.trace)
     return document
 
 
@@ -140,28 +137,3 @@ def cancelled_result(reason: str) -> AttemptResult:
 def cancelled_text(reason: str) -> str:
     """What the result of a cancelled attempt says."""
     return f"cancelled: {reason}" if reason else "cancelled"
-
-
-def outcome_to_json(
-    status: RunStatus,
-    error: str | None,
-    outputs: Mapping[str, object],
-    states: Mapping[str, StepState],
-) -> Json:
-    """What a run came to, as the result of its workflow."""
-    return {
-        "status": status,
-        "error": error,
-        "outputs": dict(outputs),
-        "states": states_to_json(states),
-    }
-
-
-def outcome_from_json(document: Json) -> ChildResult:
-    """What a run came to, from the result of its workflow."""
-    return ChildResult(
-        document["status"],
-        document["error"],
-        document["outputs"],
-        states_from_json(document["states"]),
-    )

@@ -15,14 +15,13 @@ with workflow.unsafe.imports_passed_through():
     from workflow_backend.engines.temporal import wire
     from workflow_backend.engines.temporal.runtime import TemporalRuntime
     from workflow_backend.interpreter import SUPPORTED_VERSIONS, interpret
-    from workflow_backend.step_state import states_from_json
 
 _NATIVELY = "cancelled in Temporal"
 
 
 @workflow.defn(name=wire.RUN, failure_exception_types=[workflow.NondeterminismError])
 class RunWorkflow:
-    """One run: `run` with `RunArguments`; its result is what `wire.outcome_to_json` gives."""
+    """One run: `run` with `RunArguments`; its result is `TemporalRuntime.outcome`."""
 
     @workflow.init
     def __init__(self, document: wire.Json) -> None:
@@ -86,9 +85,13 @@ class RunWorkflow:
                 run_id=arguments.run_id,
                 owner=arguments.owner,
                 depth=arguments.depth,
-                kept=states_from_json(arguments.kept),
+                trace=arguments.trace,
+                kept=runtime.load(),
             )
         except Exception as error:
+            if not workflow.in_workflow() or workflow.instance() is not self:
+                # Nobody evicted this execution, and it is collected in the middle of another one.
+                raise
             workflow.logger.exception("run %s failed inside the engine", arguments.run_id)
             if runtime.outcome is None:
                 reason = f"the engine failed: {type(error).__name__}; see the server's log"
