@@ -30,7 +30,7 @@ from agent_server.gateway.configured import GatewayMaker
 from agent_server.gateway.gateway import Gateway
 from agent_server.gateway.kept_answers import KeptAnswers
 from agent_server.gateway.reload import Watcher
-from agent_server.guard import Gate, Guard
+from agent_server.guard import Gate, Guard, shown_path
 from agent_server.hot_paths import HotPaths
 from agent_server.log_config import mask_in_log
 from agent_server.mcp_servers import mcp_servers
@@ -38,7 +38,16 @@ from agent_server.metrics import Metrics
 from agent_server.model_calls import ModelCalls, StreamTimes
 from agent_server.request_context import REQUEST_ID_HEADER, RequestContext
 from agent_server.response_models import responses_of
-from agent_server.routes import discover, health, keys, metrics, models, workflow_runs
+from agent_server.routes import (
+    discover,
+    health,
+    keys,
+    metrics,
+    models,
+    run_commands,
+    run_files,
+    workflow_runs,
+)
 from agent_server.routes.chat_streams import chat_stream_routes
 from agent_server.routes.count_tokens import CountTokensEndpoint
 from agent_server.routes.model_call import ModelEndpoint
@@ -115,10 +124,9 @@ COUNT_TOKENS_PATH = "/v1/messages/count_tokens"
 ROUTES = (
     Route("/v1/models", models.list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", models.get_model, methods=["GET"]),
-    Route("/v1/workflows/runs", workflow_runs.list_runs, methods=["GET"]),
-    Route("/v1/workflows/runs/{run_id}", workflow_runs.get_run, methods=["GET"]),
-    Route("/v1/workflows/runs/{run_id}/events", workflow_runs.run_events, methods=["GET"]),
-    Route("/v1/workflows/runs/{run_id}/cancel", workflow_runs.cancel_run, methods=["POST"]),
+    *workflow_runs.ROUTES,
+    *run_commands.ROUTES,
+    *run_files.ROUTES,
     Route("/v1/keys", keys.list_keys, methods=["GET"]),
     Route("/v1/keys", keys.create_key, methods=["POST"]),
     Route("/v1/keys/{key_id}", keys.revoke_key, methods=["DELETE"]),
@@ -278,9 +286,7 @@ def _endpoints(
     }
 
 
-def _guarded(
-    app: ASGIApp, settings: Settings, accounts: Accounts, link: RunLink | None
-) -> ASGIApp:
+def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts, link: RunLink | None) -> ASGIApp:
     """The application behind everything that stands before it, from the inside out.
 
     It is put together here, not by Starlette, whose own outermost layers cost every request.
@@ -327,10 +333,10 @@ async def _router_error(request: Request, exc: Exception) -> Response:
 
 def _router_error_of(status: int, request: Request) -> AgentServerError:
     if status == 404:
-        return NotFoundError(f"No route {request.method} {request.url.path[:200]}.")
+        return NotFoundError(f"No route {request.method} {shown_path(request.url.path)}.")
     if status == 405:
         return MethodNotAllowedError(
-            f"{request.url.path[:200]} does not take {request.method}; the Allow header says what "
-            "it takes."
+            f"{shown_path(request.url.path)} does not take {request.method}; the Allow header says "
+            "what it takes."
         )
     return CallerError("The request could not be read.")

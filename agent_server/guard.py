@@ -19,6 +19,8 @@ from streaming.errors import (
 # What tells nothing and does nothing; probes come by address, so their Host is not checked.
 OPEN_PATHS = frozenset({"/", "/health", "/health/ready", "/discover"})
 PROBE_PATHS = frozenset({"/health", "/health/ready"})
+# What follows is a secret that opens one webhook, so that no key is asked for.
+HOOKS_PREFIX = "/v1/workflows/hooks/"
 # All that the bearer of a run token may ask for.
 RUN_TOKEN_PATHS = frozenset({"/v1/chat/completions"})
 
@@ -74,7 +76,9 @@ class Guard:
     async def _check(self, scope: Scope) -> bool:
         """Whether the body has a length, which is as allowed: HTTP ends it there."""
         headers = headers_of(scope)
-        if scope["path"] not in OPEN_PATHS:
+        if scope["path"].startswith(HOOKS_PREFIX):
+            self._check_room()
+        elif scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
             caller = self._access.identify(headers, peer)
             if caller is None:
@@ -120,6 +124,11 @@ def _not_for_run_tokens() -> PermissionDeniedError:
         "A run token is for POST /v1/chat/completions alone. Send an API key.",
         code="run_token_not_allowed",
     )
+
+
+def shown_path(path: str) -> str:
+    """The path of a request as it may be logged: without the secret of a webhook."""
+    return f"{HOOKS_PREFIX}..." if path.startswith(HOOKS_PREFIX) else path[:200]
 
 
 def _too_large(limit: int) -> PayloadTooLargeError:

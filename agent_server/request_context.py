@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_server.error_responses import INTERNAL_ERROR, error_response, log_error, stopping
+from agent_server.guard import shown_path
 from agent_server.log_config import bind_request, get_logger, log_request
 from agent_server.request_headers import headers_of
 from streaming.errors import AgentServerError
@@ -75,7 +76,7 @@ class RequestContext:
             elapsed = (time.perf_counter() - began) * 1000
             fields: dict[str, object] = {
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": shown_path(scope["path"]),
                 "status": status,
                 "duration_ms": round(elapsed, 1),
                 **scope["state"].get("log_fields", {}),

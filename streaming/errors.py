@@ -4,6 +4,7 @@ AgentServerError
 ├── CallerError                  the request is at fault
 │   ├── InvalidRequestError      a field is missing, of the wrong type or out of range
 │   │   ├── ContextLengthError   more tokens than the model takes
+│   │   ├── ProblemsError        a document or its values, with each fault by its path
 │   │   └── UnsupportedFieldError the chosen provider cannot honour the field
 │   ├── AuthenticationError      no key, or one that we do not know
 │   ├── PermissionDeniedError    the key lacks the scope, or the origin is foreign
@@ -30,7 +31,7 @@ AgentServerError
 └── OverloadedError              this server has no room for one more
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -77,6 +78,29 @@ class ContextLengthError(InvalidRequestError):
     """The messages hold more tokens than the model takes."""
 
     default_code = "context_length_exceeded"
+
+
+class ProblemsError(InvalidRequestError):
+    """A document, or values for it, have faults; `problems` are `{path, reason, fix}` each."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        is_retryable: bool | None = None,
+        retry_after_seconds: float | None = None,
+        problems: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(
+            message,
+            code=code,
+            param=param,
+            is_retryable=is_retryable,
+            retry_after_seconds=retry_after_seconds,
+        )
+        self.problems = tuple(dict(problem) for problem in problems)
 
 
 class UnsupportedFieldError(InvalidRequestError):

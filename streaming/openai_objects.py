@@ -4,7 +4,7 @@ Source: OpenAI API reference, "Chat", "The chat completion object" and "The chat
 object", 2026-10; `thinking_blocks` as litellm and Anthropic's clients know them.
 """
 
-from streaming.errors import AgentServerError
+from streaming.errors import AgentServerError, ProblemsError
 from streaming.events import JsonObject, ReasoningBlock, Usage
 
 
@@ -37,13 +37,14 @@ def thinking_block(block: ReasoningBlock) -> JsonObject | None:
 def error_object(error: AgentServerError) -> JsonObject:
     """OpenAI's error envelope, which its clients read as a body and inside a stream.
 
-    Source: OpenAI API reference, "Error codes", 2026-10.
+    Source: OpenAI API reference, "Error codes", 2026-10. Faults of a document are an extra.
     """
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.error_type,
-            "param": error.param,
-            "code": error.code,
-        }
+    described: JsonObject = {
+        "message": error.message,
+        "type": error.error_type,
+        "param": error.param,
+        "code": error.code,
     }
+    if isinstance(error, ProblemsError):
+        described["problems"] = [dict(problem) for problem in error.problems]
+    return {"error": described}

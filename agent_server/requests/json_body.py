@@ -22,6 +22,16 @@ def read_json_object(body: bytes) -> JsonObject:
         InvalidRequestError: no JSON (RFC 8259), no object, nested too deeply, or with too many
             objects and lists.
     """
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise InvalidRequestError(
+            'The body must be a JSON object, such as {"messages": [...]}.', code="invalid_json"
+        )
+    return value
+
+
+def read_json(body: bytes) -> JsonValue:
+    """Any value that the body holds; raises as `read_json_object` but for what is no object."""
     brackets = body.count(b"{") + body.count(b"[")
     if brackets > MAX_BRACKETS:
         raise InvalidRequestError(
@@ -32,12 +42,8 @@ def read_json_object(body: bytes) -> JsonObject:
         value: JsonValue = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise _malformed(body, exc) from exc
-    if not isinstance(value, dict):
-        raise InvalidRequestError(
-            'The body must be a JSON object, such as {"messages": [...]}.', code="invalid_json"
-        )
     # Fewer brackets than that cannot nest deeper, and most bodies have fewer.
-    if brackets > MAX_DEPTH:
+    if brackets > MAX_DEPTH and isinstance(value, dict | list):
         _check_depth(value)
     return value
 
@@ -65,7 +71,7 @@ def _first_bad_byte(body: bytes) -> int | None:
     return None
 
 
-def _check_depth(value: JsonObject) -> None:
+def _check_depth(value: JsonObject | list[JsonValue]) -> None:
     level: list[JsonObject | list[JsonValue]] = [value]
     for _ in range(MAX_DEPTH):
         level = [

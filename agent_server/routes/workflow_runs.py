@@ -1,47 +1,47 @@
-"""`/v1/workflows/runs`: the runs of the caller, which outlive the requests that began them."""
+"""`GET /v1/workflows/runs...`: the runs of the caller, which outlive the requests that began them.
+
+What can be done with them is in `run_commands`.
+"""
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncGenerator
 
 import orjson
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from agent_server.answers import JsonResponse
 from agent_server.error_responses import log_error
 from agent_server.event_channel import EventChannel
 from agent_server.mcp_servers import BACKEND
+from agent_server.routes.backend_calls import bridge_of, call_backend, run_id_of
 from agent_server.services import caller_of, services_of
 from agent_server.workflow_run import WorkflowRun
 from mcp_bridge.bridge import Bridge
-from streaming.errors import (
-    AgentServerError,
-    BridgeError,
-    InvalidRequestError,
-    NotFoundError,
-)
+from streaming.errors import AgentServerError, InvalidRequestError
 from streaming.events import JsonObject, WorkflowEvent
 from streaming.openai_objects import error_object
 
 STATUSES = ("queued", "running", "success", "failed", "cancelled", "timed_out")
 MAX_LIMIT = 200
-MAX_CHARACTERS = {"workflow": 200, "cursor": 500}
+MAX_CHARACTERS = {"workflow": 200, "cursor": 500, "parent": 128}
 MAX_SEQ = 2**53
 RESUME_SECONDS = 60.0
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-
 
 async def list_runs(request: Request) -> Response:
-    """Runs, newest first: `?status=&workflow=&limit=&cursor=`, with the cursor of the next page."""
+    """Runs, newest first: `?status=&workflow=&parent=&limit=&cursor=`, with the next page's cursor.
+
+    Runs that other runs made are left out; `parent` names the run whose own are listed.
+    """
     caller_of(request).require("chat")
     arguments: JsonObject = {"limit": _number(request, "limit", 20, 1, MAX_LIMIT)}
     arguments |= {
         name: request.query_params[name]
-        for name in ("status", "workflow", "cursor")
+        for name in ("status", "workflow", "cursor", "parent")
         if name in request.query_params
     }
     if "status" in arguments and arguments["status"] not in STATUSES:
@@ -49,7 +49,7 @@ async def list_runs(request: Request) -> Response:
     for name, most in MAX_CHARACTERS.items():
         if len(str(arguments.get(name, ""))) > most:
             raise InvalidRequestError(f"'{name}' has {most} characters at most.", param=name)
-    page = await _call(request, "list_runs", arguments)
+    page = await call_backend(request, "list_runs", arguments)
     cursor = page.get("next_cursor")
     return JsonResponse(
         {
@@ -64,13 +64,7 @@ async def list_runs(request: Request) -> Response:
 async def get_run(request: Request) -> Response:
     """One run with its steps."""
     caller_of(request).require("chat")
-    return JsonResponse(await _call(request, "get_run", _run_id(request)))
-
-
-async def cancel_run(request: Request) -> Response:
-    """Cancel a run; cancelling one that has ended changes nothing and answers its state."""
-    caller_of(request).require_execution()
-    return JsonResponse(await _call(request, "cancel_run", _run_id(request)))
+    return JsonResponse(await call_backend(request, "get_run", {"run_id": run_id_of(request)}))
 
 
 async def run_events(request: Request) -> Response:
@@ -86,10 +80,10 @@ async def run_events(request: Request) -> Response:
             "'Last-Event-ID' must be the id of an event of this run, a whole number.",
             param="Last-Event-ID",
         )
-    await _call(request, "get_run", _run_id(request))
-    owner, run_id = caller_of(request).owner, request.path_params["run_id"]
+    run_id = run_id_of(request)
+    await call_backend(request, "get_run", {"run_id": run_id})
     return EventSourceResponse(
-        _feed(_bridge(request), run_id, owner, after_seq),
+        _feed(bridge_of(request), run_id, caller_of(request).owner, after_seq),
         ping=max(1, round(services_of(request).settings.keep_alive_seconds)),
         headers={"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"},
     )
@@ -134,51 +128,6 @@ async def _feed(
             await following
 
 
-async def _call(request: Request, tool: str, arguments: JsonObject) -> JsonObject:
-    bridge = _bridge(request)
-    owner = caller_of(request).owner
-    result = await bridge.call_server(BACKEND, tool, arguments, owner=owner)
-    if result.is_error:
-        raise _refusal(tool, result.text)
-    if result.structured is None:
-        raise BridgeError("The workflow backend answered without a structured result.")
-    return result.structured
-
-
-def _bridge(request: Request) -> Bridge:
-    agent = services_of(request).agent
-    if agent is None:
-        raise NotFoundError(
-            "This server runs no workflows: the agent is off. Set AGENT_SERVER_AGENT=true."
-        )
-    return agent.bridge
-
-
-def _refusal(tool: str, text: str) -> AgentServerError:
-    """What the backend refuses: of a list the cursor, since all else was checked; else the id.
-
-    The MCP SDK writes `Error executing tool <name>` before the tool's own words, and nothing behind
-    it if the tool broke.
-    """
-    _, _, reason = text.partition(f"Error executing tool {tool}: ")
-    if not reason:
-        return BridgeError("The workflow backend failed on this request; the log tells why.")
-    if tool == "list_runs":
-        return InvalidRequestError(reason, code="invalid_cursor", param="cursor")
-    return NotFoundError(reason, code="run_not_found", param="run_id")
-
-
-def _run_id(request: Request) -> JsonObject:
-    run_id = request.path_params["run_id"]
-    if not _RUN_ID.fullmatch(run_id):
-        raise NotFoundError(
-            "A run id is 1 to 128 letters, digits, `_`, `.` and `-`.",
-            code="run_not_found",
-            param="run_id",
-        )
-    return {"run_id": run_id}
-
-
 def _number(request: Request, name: str, default: int, low: int, high: int) -> int:
     text = request.query_params.get(name)
     if text is None:
@@ -195,3 +144,11 @@ def _whole(text: str) -> int | None:
     """The whole number that the text is, if it is one of at most 16 digits."""
     is_number = text.isascii() and text.isdigit() and len(text) <= 16
     return int(text) if is_number else None
+
+
+_RUNS = "/v1/workflows/runs"
+ROUTES = (
+    Route(_RUNS, list_runs, methods=["GET"]),
+    Route(f"{_RUNS}/{{run_id}}", get_run, methods=["GET"]),
+    Route(f"{_RUNS}/{{run_id}}/events", run_events, methods=["GET"]),
+)

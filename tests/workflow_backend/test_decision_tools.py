@@ -297,12 +297,12 @@ async def test_a_signal_is_given_once_and_only_if_a_step_waits_for_it(alice: Cal
     unknown = {"run_id": "signalled", "name": "deploy"}
     assert await code_of(alice, "signal_run", unknown) == "signal_not_found"
     sent = {"run_id": "signalled", "name": "deployed"}
-    first = await alice.answer("signal_run", {**sent, "payload": {"build": 42}})
-    second = await alice.answer("signal_run", {**sent, "payload": {"build": 43}})
+    first = await alice.answer("signal_run", {**sent, "payload_json": json.dumps({"build": 42})})
+    second = await alice.answer("signal_run", {**sent, "payload_json": json.dumps({"build": 43})})
     assert (first["is_first"], second["is_first"]) == (True, False)
     run = await alice.answer("watch_run", {"run_id": "signalled"})
     assert run["steps"][1]["output"] == "42\n"
-    large = {**sent, "payload": "x" * 300_000}
+    large = {**sent, "payload_json": json.dumps("x" * 300_000)}
     assert await code_of(alice, "signal_run", large) == "invalid_values"
 
 
@@ -315,10 +315,14 @@ async def test_a_webhook_is_delivered_by_whoever_has_its_token(
     assert "hook" not in started
     anybody = Caller(client)
     for wrong in (token[:-1], token[:-2] + "AA", "", "hooked/listen", token + "A"):
-        arguments = {"token": wrong, "payload": {"who": "mallory"}}
+        arguments = {"token": wrong, "payload_json": json.dumps({"who": "mallory"})}
         assert await code_of(anybody, "deliver_webhook", arguments) == "hook_not_found"
-    await anybody.answer("deliver_webhook", {"token": token, "payload": {"who": "you"}})
-    again = await anybody.answer("deliver_webhook", {"token": token, "payload": {"who": "me"}})
+    await anybody.answer(
+        "deliver_webhook", {"token": token, "payload_json": json.dumps({"who": "you"})}
+    )
+    again = await anybody.answer(
+        "deliver_webhook", {"token": token, "payload_json": json.dumps({"who": "me"})}
+    )
     assert not again["is_first"]
     run = await alice.answer("watch_run", {"run_id": "hooked"})
     assert run["steps"][1]["output"] == "you\n"
@@ -379,6 +383,8 @@ async def test_a_killed_backend_still_waits_and_goes_on_after_its_start(tmp_path
         await caller.answer("decide_approval", decide("survivor", "right"))
         assert (await caller.answer("watch_run", {"run_id": "survivor"}))["status"] == "success"
         token = hooks[0]["url_path"].rpartition("/")[2]
-        await caller.answer("deliver_webhook", {"token": token, "payload": {"who": "late"}})
+        await caller.answer(
+            "deliver_webhook", {"token": token, "payload_json": json.dumps({"who": "late"})}
+        )
         run = await caller.answer("watch_run", {"run_id": "hooked"})
         assert run["status"] == "success"

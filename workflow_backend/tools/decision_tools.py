@@ -36,7 +36,7 @@ from workflow_backend.tools.runs import open_approval
 from workflow_backend.tools.waits import Question, instance_of, open_waits, read_waits
 
 MAX_REASON_CHARACTERS = 2_000
-MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_PAYLOAD_CHARACTERS = 256 * 1024
 MAX_LISTED_RUNS = 200
 _DECIDES = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
@@ -44,7 +44,8 @@ _DECIDES = ToolAnnotations(
 _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 
 Place = Annotated[str, Field(description="The step, with its item: `deploy[0]`.", max_length=200)]
-Payload = Annotated[Any, Field(description="Any JSON value.")]
+# As text: of a string that holds JSON the SDK would make what it holds.
+PayloadText = Annotated[str, Field(description="The data, any value as JSON text.")]
 
 
 def register_decision_tools(server: MCPServer, backend: Backend) -> None:
@@ -91,17 +92,17 @@ def _register_signals(server: MCPServer, signals: "Signals") -> None:
         run_id: RunId,
         name: Annotated[str, Field(description="Name of the signal.", max_length=200)],
         ctx: ToolContext,
-        payload: Payload = None,
+        payload_json: PayloadText = "null",
     ) -> SignalResult:
         """Give a run a signal that it waits for, or will wait for; the first one stays."""
-        return await signals.send(run_id, owner_of(ctx), name, payload)
+        return await signals.send(run_id, owner_of(ctx), name, _payload(payload_json))
 
     @server.tool(title="Deliver a webhook", annotations=_DECIDES, meta=FOR_SERVER)
     async def deliver_webhook(
-        token: Annotated[str, Field(max_length=2_000)], payload: Payload = None
+        token: Annotated[str, Field(max_length=2_000)], payload_json: PayloadText = "null"
     ) -> SignalResult:
         """Give a run the webhook that it waits for; whoever has the token may."""
-        return await signals.deliver(token, payload)
+        return await signals.deliver(token, _payload(payload_json))
 
 
 class Approvals:
@@ -210,10 +211,6 @@ class Signals:
     async def _give(
         self, run_id: str, owner: str, key: str, name: str, payload: object
     ) -> SignalResult:
-        if len(json.dumps(payload, ensure_ascii=False)) > MAX_PAYLOAD_BYTES:
-            size = f"{MAX_PAYLOAD_BYTES // 1024} KiB"
-            problem = Problem("payload", f"it is over {size}.", "Send where the data are.")
-            raise with_problems("invalid_values", "The payload cannot be taken:", [problem])
         with engine_refusals(run_id):
             signalled = await self._engine.signal(
                 run_id, owner, key, {"payload": payload, "time": time_text(time.time())}
@@ -224,6 +221,24 @@ class Signals:
             is_first=signalled.is_first,
             time=str(signalled.payload.get("time")),
         )
+
+
+def _payload(text: str) -> object:
+    """The value of the text.
+
+    Raises:
+        RefusalError: It is too long, or no JSON.
+    """
+    problem = None
+    if len(text) > MAX_PAYLOAD_CHARACTERS:
+        size = f"{MAX_PAYLOAD_CHARACTERS // 1024} KiB"
+        problem = Problem("payload", f"it is over {size}.", "Send where the data are.")
+    else:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            problem = Problem("payload", f"it is no JSON: {error}.", "Send JSON.")
+    raise with_problems("invalid_values", "The payload cannot be taken:", [problem])
 
 
 def _approval_step(workflow: Workflow, place: str) -> Step:
