@@ -85,6 +85,29 @@ class ServerClient:
         finally:
             connection.close()
 
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The bytes that the server answers, as they come.
+
+        Raises:
+            ServerCallError: no answer, an error status, or an answer that broke off.
+        """
+        connection = self._connect(SILENCE_SECONDS)
+        try:
+            connection.request("GET", self._parts.path + path, headers=self._headers)
+            response = connection.getresponse()
+            if response.status >= http.client.BAD_REQUEST:
+                answer = _json_object(response.read(CHUNK_BYTES))
+                raise ServerCallError(_error_message(response.status, answer), response.status)
+            while chunk := response.read1(CHUNK_BYTES):
+                yield chunk
+            # `read1` takes an answer that broke off for its end.
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
+        except (OSError, http.client.HTTPException) as exc:
+            raise ServerCallError(f"the answer of {self.url} broke off: {exc}") from exc
+        finally:
+            connection.close()
+
     def _connect(self, timeout_seconds: float) -> http.client.HTTPConnection:
         if self._parts.scheme not in {"http", "https"} or not self._parts.netloc:
             raise ServerCallError(f"{self.url!r} is no http(s) URL")

@@ -4,6 +4,7 @@ Everything from a server, a model or a step goes through `plain`, which takes ou
 and control characters.
 """
 
+import codecs
 import re
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 LONGEST_LINE = 160
+LONGEST_WAIT = 65_536
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -20,6 +22,26 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 def plain(value: object) -> str:
     """The text of a value without anything that a terminal would obey; tabs and newlines stay."""
     return _CONTROLS.sub("", _ESCAPES.sub("", "" if value is None else str(value)))
+
+
+class PlainText:
+    """Bytes of UTF-8 made plain as they come, line by line."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pending = ""
+
+    def feed(self, data: bytes) -> str:
+        """What of it can be shown now."""
+        self._pending += self._decoder.decode(data)
+        # What is cut within a sequence stays harmless: its first character goes in any case.
+        cut = self._pending.rfind("\n") + 1 or len(self._pending) // LONGEST_WAIT * LONGEST_WAIT
+        text, self._pending = self._pending[:cut], self._pending[cut:]
+        return plain(text)
+
+    def end(self) -> str:
+        """The rest."""
+        return plain(self._pending + self._decoder.decode(b"", final=True))
 
 
 class StepView:

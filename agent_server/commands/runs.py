@@ -1,7 +1,5 @@
 """`agent-server runs`: the runs of a server, as lists for people or JSON for programs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent_server.commands.options import client_options, with_options
-from agent_server.commands.target import client_of, explain
-from agent_server.server_client import ServerCallError
+from agent_server.commands.run_files import artefacts, logs
+from agent_server.commands.target import client_of, explained
 from agent_server.terminal import StepView, plain
 
 COLUMNS = ("run_id", "workflow", "status", "created_at")
@@ -29,6 +27,10 @@ def runs() -> None:
     """List, show, follow and cancel workflow runs."""
 
 
+runs.add_command(artefacts)
+runs.add_command(logs)
+
+
 @runs.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Runs of this status alone.")
 @click.option("--workflow", help="Runs of this workflow alone.")
@@ -39,7 +41,7 @@ def list_runs(*, as_json: bool, **options: Any) -> None:
     """List runs, newest first."""
     target = {name: options.pop(name) for name in ("url", "data_dir", "config_file")}
     query = urlencode({name: value for name, value in options.items() if value is not None})
-    with _explained():
+    with explained():
         answer = client_of(**target).call("GET", f"{ROUTE}?{query}")
     if as_json:
         _print_json(answer)
@@ -67,7 +69,7 @@ def _cell(column: str, value: object) -> str:
 @with_options(*client_options)
 def show(*, run_id: str, url: str | None, data_dir: Path | None, config_file: Path | None) -> None:
     """Print one run with its steps, as JSON."""
-    with _explained():
+    with explained():
         client = client_of(url, data_dir, config_file)
         _print_json(client.call("GET", f"{ROUTE}/{quote(run_id, safe='')}"))
 
@@ -87,7 +89,7 @@ def events(
 ) -> None:
     """Follow the events of a run until it ends."""
     view = StepView(Console())
-    with _explained():
+    with explained():
         try:
             for event in client_of(url, data_dir, config_file).events(run_id, after):
                 if as_json:
@@ -105,17 +107,9 @@ def cancel(
     *, run_id: str, url: str | None, data_dir: Path | None, config_file: Path | None
 ) -> None:
     """Cancel a run and print what it has come to."""
-    with _explained():
+    with explained():
         client = client_of(url, data_dir, config_file)
         _print_json(client.call("POST", f"{ROUTE}/{quote(run_id, safe='')}/cancel", {}))
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except ServerCallError as exc:
-        raise explain(str(exc), exc.status) from None
 
 
 def _print_json(value: object) -> None:

@@ -1,5 +1,7 @@
 """Which server a command calls: the one of `--url`, or the one that holds the data folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -7,7 +9,7 @@ import click
 from agent_server.commands.lazy import CommandError
 from agent_server.commands.options import settings_of
 from agent_server.data_dir import owner_of
-from agent_server.server_client import ServerClient
+from agent_server.server_client import ServerCallError, ServerClient
 from agent_server.settings import Settings, variable_of
 
 
@@ -45,6 +47,15 @@ def target_of(
 def client_of(url: str | None, data_dir: Path | None, config_file: Path | None) -> ServerClient:
     """A client of the server to call."""
     return ServerClient(*target_of(url, data_dir, config_file))
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """A call that fails ends the command with what the server said, and the mend."""
+    try:
+        yield
+    except ServerCallError as exc:
+        raise explain(str(exc), exc.status) from None
 
 
 def explain(message: str, status: int = 0) -> CallFailedError:
