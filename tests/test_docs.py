@@ -13,6 +13,7 @@ import pytest
 
 from agent_server.app import COUNT_TOKENS_PATH, DOORS, ROUTES
 from agent_server.cli import kubiya, main
+from agent_server.routes.chat_streams import STREAM_PATH
 from agent_server.routes.responses import RESPONSES_PATH
 from agent_server.settings import Settings, load_settings, variable_of
 from mcp_bridge.server_config import read_mcp_servers
@@ -259,7 +260,8 @@ def test_what_a_page_names_is_there(page: str) -> None:
     known = {variable_of(name) for name in Settings.model_fields}
     named = set(re.findall(r"\bAGENT_SERVER_(?!SECRET_)[A-Z_]*[A-Z]\b", text))
     assert named <= known, named - known
-    paths = [*DOORS, COUNT_TOKENS_PATH, RESPONSES_PATH, *(route.path for route in ROUTES)]
+    paths = [*DOORS, COUNT_TOKENS_PATH, RESPONSES_PATH, STREAM_PATH]
+    paths += [route.path for route in ROUTES]
     routes = [re.sub(r"\{[^}]+\}", "x", path) for path in paths]
     called = re.findall(r"`(?:GET|POST) (/[^`\s?]*)", text)
     unknown = [path for path in called if re.sub(r"\{[^}]+\}|<[^>]+>", "x", path) not in routes]

@@ -19,6 +19,8 @@ from agent_server.stream_formats import USE_CHAT_PATH
 from streaming.errors import AgentServerError, InvalidRequestError
 from streaming.vercel_data import DataV1Encoder
 
+# An id may hold slashes, which the path shows as they are.
+STREAM_PATH: Final = f"{USE_CHAT_PATH}/{{chat_id:path}}/stream"
 LAST_EVENT_ID: Final = "Last-Event-ID"
 MAX_DIGITS: Final = 16
 
@@ -70,8 +72,7 @@ def chat_stream_routes(streams: ChatStreams) -> list[Route]:
     resources = ChatStreamResources(streams)
     return [
         Route(USE_CHAT_PATH, resources.by_query, methods=["GET"]),
-        # An id may hold slashes, which the path shows as they are.
-        Route(f"{USE_CHAT_PATH}/{{chat_id:path}}/stream", resources.by_path, methods=["GET"]),
+        Route(STREAM_PATH, resources.by_path, methods=["GET"]),
     ]
 
 
