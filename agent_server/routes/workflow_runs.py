@@ -3,9 +3,8 @@
 What can be done with them is in `run_commands`.
 """
 
-import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import orjson
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -15,21 +14,18 @@ from starlette.routing import Route
 
 from agent_server.answers import JsonResponse
 from agent_server.error_responses import log_error
-from agent_server.event_channel import EventChannel
-from agent_server.mcp_servers import BACKEND
 from agent_server.routes.backend_calls import bridge_of, call_backend, run_id_of
+from agent_server.run_feed import run_feed
 from agent_server.services import caller_of, services_of
-from agent_server.workflow_run import WorkflowRun
 from mcp_bridge.bridge import Bridge
 from streaming.errors import AgentServerError, InvalidRequestError
-from streaming.events import JsonObject, WorkflowEvent
+from streaming.events import JsonObject
 from streaming.openai_objects import error_object
 
 STATUSES = ("queued", "running", "success", "failed", "cancelled", "timed_out")
 MAX_LIMIT = 200
 MAX_CHARACTERS = {"workflow": 200, "cursor": 500, "parent": 128}
 MAX_SEQ = 2**53
-RESUME_SECONDS = 60.0
 
 
 async def list_runs(request: Request) -> Response:
@@ -92,40 +88,17 @@ async def run_events(request: Request) -> Response:
 async def _feed(
     bridge: Bridge, run_id: str, owner: str, after_seq: int
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    run = WorkflowRun(
-        bridge,
-        BACKEND,
-        run_id,
-        owner,
-        resume_seconds=RESUME_SECONDS,
-        after_seq=after_seq,
-    )
-    channel = EventChannel()
-
-    async def follow() -> None:
-        try:
-            await run.follow(channel.put)
-        finally:
-            await channel.end()
-
-    following = asyncio.create_task(follow())
     try:
-        async for event in channel.events():
-            if isinstance(event, WorkflowEvent):
+        async with aclosing(run_feed(bridge, run_id, owner, after_seq)) as feed:
+            async for event in feed:
                 yield ServerSentEvent(
                     orjson.dumps(dict(event.data)).decode(),
                     event=event.type,
                     id=str(event.data["seq"]),
                 )
-        await following
     except AgentServerError as exc:
         log_error(exc)
         yield ServerSentEvent(orjson.dumps(error_object(exc)).decode(), event="error")
-    finally:
-        channel.abandon()
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError, AgentServerError):
-            await following
 
 
 def _number(request: Request, name: str, default: int, low: int, high: int) -> int:
