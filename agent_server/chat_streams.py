@@ -6,6 +6,7 @@ little more; one that has ended is forgotten after `kept_seconds`; `aclose` ends
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,12 @@ from agent_server.gateway.call import ModelCall
 from agent_server.log_config import get_logger
 from agent_server.request_headers import RequestHeaders
 from agent_server.requests.chat_id import chat_id_header, chat_id_of
-from streaming.errors import AgentServerError, OverloadedError, RateLimitError
+from streaming.errors import (
+    AgentServerError,
+    InvalidRequestError,
+    OverloadedError,
+    RateLimitError,
+)
 
 MAX_RUNNING: Final = 256
 MAX_RUNNING_PER_OWNER: Final = 64
@@ -93,9 +99,10 @@ class ChatStreams:
 
     def supersede(self, call: ModelCall, headers: RequestHeaders) -> None:
         """Forget the stream of a chat that goes on by a call which is not detached."""
-        chat_id = chat_id_of(call.body, headers)
-        if chat_id is not None:
-            self.forget(call.caller.owner, chat_id)
+        # A name that no stream can have is none of ours to refuse here.
+        with contextlib.suppress(InvalidRequestError):
+            if (chat_id := chat_id_of(call.body, headers)) is not None:
+                self.forget(call.caller.owner, chat_id)
 
     def forget(self, owner: str, chat_id: str) -> None:
         """Nobody shall find the stream of a chat any more."""

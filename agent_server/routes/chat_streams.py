@@ -70,10 +70,14 @@ class ChatStreamResources:
 def chat_stream_routes(streams: ChatStreams) -> list[Route]:
     """The routes of detached chat streams."""
     resources = ChatStreamResources(streams)
-    return [
+    routes = [
         Route(USE_CHAT_PATH, resources.by_query, methods=["GET"]),
         Route(STREAM_PATH, resources.by_path, methods=["GET"]),
     ]
+    for route in routes:
+        # Starlette adds it to GET, and who asks for a head alone has read nothing of the stream.
+        route.methods = {"GET"}
+    return routes
 
 
 def _first_wanted(stream: DetachedStream, last_id: int | None) -> int | None:

@@ -220,6 +220,25 @@ async def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
         assert (await missing.json())["error"]["param"] == "chatId"
 
 
+async def test_a_name_that_no_stream_can_have_troubles_no_inline_answer(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as (alice, _):
+        await alice.broken_off()
+        alice.model.may_end.set()
+        answer = await alice.post(
+            OPENAI, **{"X-Workflow-Detached": "false", "X-Chat-Id": "x" * 257}
+        )
+        assert answer.status == 200
+        assert b"Hel" in await answer.read()
+
+
+async def test_who_asks_for_the_head_alone_has_not_read_the_stream(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as (alice, _):
+        had = await alice.broken_off()
+        alice.model.may_end.set()
+        assert (await alice.session.head(STREAM)).status == 405
+        assert (await alice.resumed()).startswith(had)
+
+
 async def test_the_hook_of_ai_sdk_4_gets_an_empty_stream_where_there_is_nothing(
     tmp_path: Path,
 ) -> None:
