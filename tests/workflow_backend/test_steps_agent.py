@@ -29,6 +29,7 @@ from workflow_backend.steps import StepExecutor
 from workflow_backend.steps.server_link import ServerLink, server_link
 
 KEY = b"k" * KEY_BYTES
+TRACE = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 BOUND_SECONDS = 20
 
@@ -69,6 +70,7 @@ async def ask(
     spec = replace(
         attempt(agent=agent, timeout=seconds, number=2),
         owner="alice",
+        trace=TRACE,
         depth=depth,
         instance="step[3]",
         iteration=4,
@@ -95,6 +97,7 @@ async def test_an_answer_becomes_outputs(tmp_path: Path) -> None:
     [request] = server.requests
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
     assert request.headers["content-type"] == "application/json"
+    assert request.headers["traceparent"] == TRACE["traceparent"]
     assert request.json == {
         "model": "kubiya-workflow-agent",
         "messages": [
@@ -278,6 +281,7 @@ async def test_a_server_that_is_not_there_fails_the_step(tmp_path: Path) -> None
         result = await ask(executor)
     assert result.status == "failed"
     assert "http://127.0.0.1:1 does not answer" in (result.error or "")
+    assert "asr_" not in repr(result)
 
 
 async def test_without_a_server_the_step_says_what_is_missing(tmp_path: Path) -> None:

@@ -61,11 +61,15 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class AgentRequest:
-    """What is asked: messages as OpenAI's format has them, and the form of the answer."""
+    """What is asked: messages as OpenAI's format has them, and the form of the answer.
+
+    `trace` are the headers of the trace context that the answer belongs to.
+    """
 
     model: str
     messages: Sequence[Mapping[str, str]]
     response_format: Mapping[str, object] | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> bytes:
         """The body of the call."""
@@ -109,7 +113,11 @@ async def call_server(link: ServerLink, request: AgentRequest, claims: RunClaims
             session.post(
                 link.url + CHAT_PATH,
                 data=body,
-                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                headers={
+                    **request.trace,
+                    "Authorization": f"Bearer {token}",
+                    "Content-Type": "application/json",
+                },
                 allow_redirects=False,
             ) as response,
         ):

@@ -104,7 +104,7 @@ class AgentConversation:
         system = [{"role": "system", "content": task.system}] if task.system else []
         wanted = response_format(self._context.spec.step.name, schema) if schema else None
         messages = (*system, {"role": "user", "content": task.prompt})
-        return AgentRequest(_model_of(task), messages, wanted)
+        return AgentRequest(_model_of(task), messages, wanted, self._context.spec.trace)
 
     async def _ask_in_any_form(
         self, schema: Mapping[str, object], turns: int
@@ -117,9 +117,8 @@ class AgentConversation:
             if not (error.param or "").startswith("response_format"):
                 raise
         in_words = {"role": "system", "content": instruction(schema)}
-        request = AgentRequest(
-            request.model, (*request.messages[:-1], in_words, request.messages[-1])
-        )
+        messages = (*request.messages[:-1], in_words, request.messages[-1])
+        request = replace(request, messages=messages, response_format=None)
         return request, await self._ask(request, turns, self._task.tools)
 
     async def _ask(self, request: AgentRequest, turns: int, tools: Sequence[str]) -> AgentAnswer:
