@@ -1,0 +1,111 @@
+"""The promise that what is imported is valid: what is not is put in words, or left out.
+
+What a check refuses in a step, such as a URL that is none, is known only when the whole is there.
+"""
+
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from workflow_backend.definition.importers.notes import Notes
+from workflow_backend.definition.model import Workflow
+from workflow_backend.definition.parse import check_definition
+from workflow_backend.definition.problems import InvalidWorkflowError, Problem
+
+MAX_ROUNDS = 40
+
+_STEP = re.compile(r"(?:workflows\.([\w-]+)\.)?(steps|on_failure|finally)\[(\d+)\]")
+_NAMED = re.compile(r"(?:workflows\.([\w-]+)\.)?(inputs|env|outputs)\.(\w+)")
+_OPTIONAL = ("schedule", "concurrency", "timeout", "working_dir", "description", "max_parallel")
+
+
+def valid_workflow(document: dict[str, object], notes: Notes) -> Workflow:
+    """The workflow of the document, mended where it has to be.
+
+    Raises:
+        InvalidWorkflowError: It cannot be mended.
+    """
+    for _ in range(MAX_ROUNDS):
+        checked = check_definition(document)
+        if checked.workflow is not None:
+            return checked.workflow
+        # All in one round: a mended step is in words, and no later problem of it counts.
+        mended = {_mend(problem, document, notes) for problem in checked.problems}
+        if mended == {False}:
+            raise InvalidWorkflowError(checked.problems)
+    raise InvalidWorkflowError(check_definition(document).problems)
+
+
+def _mend(problem: Problem, document: dict[str, object], notes: Notes) -> bool:
+    if match := _STEP.match(problem.path):
+        body = _body(document, match.group(1))
+        steps = body.get(match.group(2)) if body else None
+        index = int(match.group(3))
+        if isinstance(steps, list) and index < len(steps):
+            return _put_in_words(steps, index, problem, notes)
+    if match := _NAMED.match(problem.path):
+        body = _body(document, match.group(1))
+        named = body.get(match.group(2)) if body else None
+        if isinstance(named, dict) and match.group(3) in named:
+            return _mend_named(named, match.group(2), match.group(3), problem, notes)
+    for key in _OPTIONAL:
+        if problem.path.split(".")[0] == key and key in document:
+            del document[key]
+            notes.add(problem.path, problem.reason, f"`{key}` was left out. {problem.fix}")
+            return True
+    return False
+
+
+def _put_in_words(steps: list[Any], index: int, problem: Problem, notes: Notes) -> bool:
+    step = steps[index]
+    if not isinstance(step, dict):
+        return False
+    if _is_in_words(step):
+        # A name or a dependency of the step: nothing in it is left to give up.
+        return False
+    notes.add(
+        problem.path,
+        problem.reason,
+        f"The step is in words, so that the rest can be used. {problem.fix}",
+    )
+    steps[index] = {
+        "name": step["name"],
+        "needs_command": _words_of(step),
+        **({"depends": step["depends"]} if step.get("depends") else {}),
+    }
+    return True
+
+
+def _is_in_words(step: Mapping[str, object]) -> bool:
+    return "needs_command" in step and set(step) <= {"name", "needs_command", "depends"}
+
+
+def _words_of(step: Mapping[str, object]) -> str:
+    for key in ("needs_command", "description", "run", "python"):
+        text = step.get(key)
+        if isinstance(text, str) and text.strip():
+            return text.replace("\0", "")[:2_000]
+    return f"Do what the step {step['name']} did"
+
+
+def _mend_named(
+    named: MutableMapping[str, Any], kind: str, name: str, problem: Problem, notes: Notes
+) -> bool:
+    """An input keeps its name and nothing else; a variable or output is taken out."""
+    if kind == "inputs" and named[name] != {}:
+        named[name] = {}
+        notes.add(problem.path, problem.reason, "The input takes any text.")
+        return True
+    if kind == "inputs":
+        return False
+    del named[name]
+    notes.add(problem.path, problem.reason, "It was left out.")
+    return True
+
+
+def _body(document: dict[str, object], ref: str | None) -> dict[str, object] | None:
+    if ref is None:
+        return document
+    workflows = document.get("workflows")
+    body = workflows.get(ref) if isinstance(workflows, dict) else None
+    return body if isinstance(body, dict) else None
