@@ -25,7 +25,7 @@ FAULT, NOT_FOUND = 2, 3
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(short_help="Set, list and remove secrets that steps may name.")
+@click.group(short_help="Set, list and remove secrets of workflows.")
 def secrets() -> None:
     """Set, list and remove the secrets of the encrypted store, which lies in the data folder.
 
