@@ -33,26 +33,26 @@ class ChatStreamResources:
 
     async def by_path(self, request: Request) -> ASGIApp:
         """The stream of the chat that the path names, whole or after `Last-Event-ID`; else 204."""
-        return await self._resumed(request, request.path_params["chat_id"]) or _nothing()
+        owner = _owner(request)
+        return await self._resumed(request, owner, request.path_params["chat_id"]) or _nothing()
 
     async def by_query(self, request: Request) -> ASGIApp:
         """As by path, of the chat that `chatId` names."""
+        owner = _owner(request)
         chat_id = request.query_params.get("chatId")
         if not chat_id:
             raise InvalidRequestError(
                 "Name the chat whose stream is to be resumed: ?chatId=ID.", param="chatId"
             )
-        resumed = await self._resumed(request, chat_id)
+        resumed = await self._resumed(request, owner, chat_id)
         if resumed is None and "content-type" in request.headers:
             # The hook of AI SDK 4, which has a content type on its GET, takes a 204 for an error.
             return Response(media_type=DataV1Encoder.content_type, headers=DataV1Encoder.headers)
         return resumed or _nothing()
 
-    async def _resumed(self, request: Request, chat_id: str) -> ASGIApp | None:
-        caller = caller_of(request)
-        caller.require("chat")
+    async def _resumed(self, request: Request, owner: str, chat_id: str) -> ASGIApp | None:
         last_id = _last_event_id(request)
-        stream = self._streams.find(caller.owner, chat_id)
+        stream = self._streams.find(owner, chat_id)
         if stream is None:
             return None
         try:
@@ -78,6 +78,12 @@ def chat_stream_routes(streams: ChatStreams) -> list[Route]:
         # Starlette adds it to GET, and who asks for a head alone has read nothing of the stream.
         route.methods = {"GET"}
     return routes
+
+
+def _owner(request: Request) -> str:
+    caller = caller_of(request)
+    caller.require("chat")
+    return caller.owner
 
 
 def _first_wanted(stream: DetachedStream, last_id: int | None) -> int | None:
