@@ -76,15 +76,26 @@ class Caller:
         """Raise `PermissionDeniedError` unless the caller has the scope."""
         if scope not in self.scopes:
             raise PermissionDeniedError(
-                f"The API key '{self.name}' lacks the scope '{scope}'. Add it to the key's entry "
-                "in AGENT_SERVER_API_KEYS.",
-                param="scopes",
+                _LACKS_SCOPE.format(name=self.name, scope=scope), param="scopes"
             )
 
     def require_execution(self) -> None:
         """Raise `PermissionDeniedError` if the caller may not begin or end workflow runs."""
         if self.refusal is not None:
             raise PermissionDeniedError(self.refusal, param="scopes")
+
+    @property
+    def approval_refusal(self) -> str | None:
+        """Why the caller may not decide approvals, None if they may."""
+        if "approve" not in self.scopes:
+            return _LACKS_SCOPE.format(name=self.name, scope="approve")
+        # Where no key is needed, those on this machine alone.
+        return self.refusal if self.key is None else None
+
+    def require_approval(self) -> None:
+        """Raise `PermissionDeniedError` unless the caller may decide approvals."""
+        if (refusal := self.approval_refusal) is not None:
+            raise PermissionDeniedError(refusal, param="scopes")
 
 
 class Access:
@@ -257,4 +268,8 @@ def _sent_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key")
 
 
+_LACKS_SCOPE = (
+    "The API key '{name}' lacks the scope '{scope}'. Add it to the key's entry in "
+    "AGENT_SERVER_API_KEYS."
+)
 _UNKNOWN_KEY = "The API key is not known to this server."

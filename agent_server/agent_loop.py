@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from agent_server.agent_bounds import AgentLimits, AnswerBounds
 from agent_server.agent_turn import AgentTurn, TextJoint, result_message
+from agent_server.approval_answers import ApprovalAnswer, written_answers
+from agent_server.decided_answer import DecidedAnswer
 from agent_server.event_channel import EventChannel
 from agent_server.pending_calls import KeptTurns, PendingCalls
 from agent_server.system_prompt import step_prompt, system_prompt
@@ -65,11 +67,13 @@ class AgentLoop:
         caller: AgentCaller,
         response_id: str,
         model: str,
+        clicked: Sequence[ApprovalAnswer] = (),
     ) -> AsyncGenerator[Event, None]:
         """Check the request, then give the events of its answer.
 
         `request.model` is the provider's model; `response_id` and `model` are what the answer is
-        called. Closing the generator ends the answer.
+        called. Decisions that were `clicked`, or that the newest message of the user is, are taken
+        without a model. Closing the generator ends the answer.
 
         Raises:
             InvalidRequestError: at once, for `n` over 1, a tool named like one of ours, a
@@ -87,11 +91,16 @@ class AgentLoop:
                 f"{self._max_detached} answers go on without a reader. Wait until some have ended.",
                 retry_after_seconds=10,
             )
+        started = Started(response_id, model)
+        decisions = clicked or written_answers(request.messages)
+        if decisions and caller.claims is None:
+            wall = self._limits.max_wall_seconds
+            return self._events(DecidedAnswer(decisions, caller, self._toolbox, wall), started)
         answer = _Answer(
             request, provider, caller, self._toolbox, self._pending_calls, self._limits
         )
         answer.telemetry = self._telemetry
-        return self._events(answer, Started(response_id, model))
+        return self._events(answer, started)
 
     async def aclose(self) -> None:
         """End the answers that outlived their readers; their runs go on."""
@@ -99,7 +108,9 @@ class AgentLoop:
             task.cancel()
         await asyncio.gather(*self._detached, return_exceptions=True)
 
-    async def _events(self, answer: "_Answer", started: Started) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, answer: "_Answer | DecidedAnswer", started: Started
+    ) -> AsyncGenerator[Event, None]:
         yield started
         channel = EventChannel()
         driver = asyncio.create_task(answer.drive(channel))

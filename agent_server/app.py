@@ -110,6 +110,7 @@ ACCEPTED_HEADERS = (
     REQUEST_ID_HEADER,
     *(f"x-stainless-{name}" for name in STAINLESS_HEADERS),
     "x-streaming-format",
+    "x-workflow-approvals",
     "x-workflow-detached",
     "x-workflow-progress",
 )

@@ -12,6 +12,7 @@ from typing import Final
 from starlette.types import Send
 
 from agent_server.answers import RawHeaders, StreamWriter, send_body
+from agent_server.approval_answers import clicked_answers
 from agent_server.call_books import CallBooks
 from agent_server.call_traces import CallTraces
 from agent_server.dropped_fields import dropped_headers
@@ -177,6 +178,8 @@ class ModelCalls:
             detached=call.choice.detached,
             trace=call.trace,
             claims=call.caller.claims,
+            name=call.caller.name,
+            may_not_approve=call.caller.approval_refusal or "",
         )
         events = agent.loop.run(
             chat,
@@ -184,6 +187,7 @@ class ModelCalls:
             caller=call.agent_caller,
             response_id=head.response_id,
             model=head.model,
+            clicked=clicked_answers(call.body) if head.answered_approvals else (),
         )
         if call.choice.format is None:
             body = TranslatedBody(events, lambda _: call.door.make_body(head))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from agent_server.approval_answers import clicked_answers, knows_approval_parts
 from agent_server.requests.use_chat import is_ui_message_body, messages_of
 from streaming.errors import InvalidRequestError
 from streaming.events import JsonObject
@@ -19,6 +20,7 @@ USE_CHAT_PATH = "/api/chat"
 FORMAT_HEADER = "X-Streaming-Format"
 PROGRESS_HEADER = "X-Workflow-Progress"
 DETACHED_HEADER = "X-Workflow-Detached"
+APPROVALS_HEADER = "X-Workflow-Approvals"
 
 # The User-Agent of AI SDK providers: `ai-sdk/openai/2.0`, `ai-sdk-openai/4.0`, `ai/5.0`.
 _AI_SDK_PROVIDER = re.compile(r"ai(-sdk)?[/-]")
@@ -32,7 +34,8 @@ class StreamChoice:
     `include_usage` asks for OpenAI's chunk of the usage; `detached` lets the run outlive the
     client; `continues_message` where the newest message is the assistant's own, as after a call
     of the client's tools in useChat: the answer belongs to it; `response_id` names the answer
-    where that was settled before.
+    where that was settled before. `approval_parts` says that the client knows the approval parts of
+    AI SDK 6 and 7, `answered_approvals` are the ids of those that its newest message decides.
     """
 
     format: str | None
@@ -41,6 +44,8 @@ class StreamChoice:
     detached: bool = False
     continues_message: bool = False
     response_id: str | None = None
+    approval_parts: bool = False
+    answered_approvals: tuple[str, ...] = ()
 
 
 def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> StreamChoice:
@@ -74,6 +79,8 @@ def choose_format(path: str, headers: Mapping[str, str], body: JsonObject) -> St
         include_usage,
         bool(_read_header(headers, DETACHED_HEADER, _DETACHED)),
         bool(messages) and messages[-1].get("role") == "assistant",
+        approval_parts=_wants_approval_parts(headers, body),
+        answered_approvals=tuple(answer.approval_id for answer in clicked_answers(body)),
     )
 
 
@@ -100,6 +107,15 @@ def _read_header(headers: Mapping[str, str], header: str, values: Mapping[str, T
             param=header,
         )
     return values[value]
+
+
+def _wants_approval_parts(headers: Mapping[str, str], body: JsonObject) -> bool:
+    """Whether approvals also go out as parts, which end the stream of every client before 6.
+
+    No request of 5, 6 and 7 says which of them it is, so that the page has to, once.
+    """
+    said = _read_header(headers, APPROVALS_HEADER, _APPROVALS)
+    return knows_approval_parts(body) if said is None else said
 
 
 def _wants_stream(headers: Mapping[str, str], body: JsonObject) -> bool | None:
@@ -145,10 +161,11 @@ _USUAL_CHOICES = {
     for include_usage in (True, False)
 }
 _OUR_HEADERS = frozenset(
-    header.lower() for header in (FORMAT_HEADER, PROGRESS_HEADER, DETACHED_HEADER)
+    header.lower() for header in (FORMAT_HEADER, PROGRESS_HEADER, DETACHED_HEADER, APPROVALS_HEADER)
 )
 _PROGRESS: Mapping[str, bool] = {"none": False, "text": True}
 _DETACHED: Mapping[str, bool] = {"true": True, "false": False}
+_APPROVALS: Mapping[str, bool] = {"parts": True, "events": False}
 # What the header may say: the documented names, then the exact ones.
 _HEADER_FORMATS: Mapping[str, Callable[[Mapping[str, str], JsonObject], str]] = {
     "sse": _always("openai-sse"),

@@ -52,7 +52,8 @@ class AgentCaller:
     executed and which setting or scope would allow it. A detached run outlives its request,
     unless `detached` is taken back before that ends.
     `trace` are the headers of the trace context in which the agent works. `claims` are those of
-    the run token of an agent step.
+    the run token of an agent step. `name` is who decides where the caller decides an approval;
+    `may_not_approve` is empty, or says why they may not.
     """
 
     owner: str
@@ -60,6 +61,8 @@ class AgentCaller:
     detached: bool = False
     trace: Mapping[str, str] = field(default_factory=dict)
     claims: RunClaims | None = None
+    name: str = ""
+    may_not_approve: str = ""
 
     @property
     def meta(self) -> Mapping[str, JsonValue]:
@@ -102,6 +105,16 @@ class Toolbox:
     def workflow_mode(self) -> WorkflowMode:
         """The most that the agent may do."""
         return self._workflow_mode
+
+    @property
+    def bridge(self) -> Bridge:
+        """The way to the servers of the tools."""
+        return self._bridge
+
+    @property
+    def resume_seconds(self) -> float:
+        """How long a backend that died may stay away before its run is given up."""
+        return self._limits.resume_seconds
 
     def specs(self, caller: AgentCaller | None = None) -> tuple[ToolSpec, ...]:
         """The tools as a model is told of them: all, or those that a caller may have called."""
@@ -247,16 +260,20 @@ class Toolbox:
             if started.is_error:
                 return started, "refused"
             log.info("Execution started: %s", run.run_id, detached=caller.detached)
-            result = await run.follow(emit)
+            result = await run.follow(emit, until_rest=True)
         except asyncio.CancelledError:
-            if not caller.detached:
+            if not caller.detached and not run.has_asked:
                 self._in_background(_give_up(run, starting))
             raise
         except BridgeError as exc:
             log.warning("Execution lost from sight", run_id=run.run_id, error=exc.message)
             lost = ToolResult(_lost(run.run_id), {"run_id": run.run_id}, is_error=True)
             return lost, "lost"
-        status = str((result.structured or {}).get("status"))
+        state = result.structured or {}
+        if state.get("is_waiting") is True:
+            log.info("Execution waits: %s", run.run_id)
+            return replace(result, structured={**state, "note": _WAITING_NOTE}), "waiting"
+        status = str(state.get("status"))
         log.info("Execution finished: %s", run.run_id, status=status)
         return result, status
 
@@ -265,6 +282,13 @@ class Toolbox:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+
+_WAITING_NOTE = (
+    "The run is not over: it waits for what `approvals` and `waits` say, and goes on by itself "
+    "once it has that. You cannot decide it. Do not run it again. Tell the user each message, and "
+    "that they decide by writing `approve <approval_id>` or `reject <approval_id>`."
+)
 
 
 async def _give_up(run: WorkflowRun, starting: asyncio.Task[ToolResult]) -> None:

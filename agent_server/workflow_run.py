@@ -5,7 +5,8 @@ What this module promises, whatever becomes of the backend or the reader meanwhi
 - every recorded event is handed on once and in order, by `seq`; none is made up;
 - at most `max_waiting` events wait for a slow reader: the rest is read again from the store;
 - a backend that dies is waited for up to `resume_seconds`, then the run is followed where it was;
-- an inline run whose caller goes away is cancelled, a detached one goes on.
+- an inline run whose caller goes away is cancelled, a detached one goes on, and so does one that
+  has asked somebody for something: `has_asked` tells.
 
 The run is started and watched by two calls, both of which may be repeated: the run id makes
 `start_run` idempotent, and `watch_run` begins after any `seq`.
@@ -73,6 +74,7 @@ class WorkflowRun:
         self._wake = asyncio.Event()
         self._seq = after_seq
         self._watching: asyncio.Task[ToolResult] | None = None
+        self.has_asked = False
 
     async def start(self, arguments: JsonObject) -> ToolResult:
         """Start the run; an answer that is an error means that there is none.
@@ -82,27 +84,29 @@ class WorkflowRun:
         """
         return await self._persist(lambda: self._call("start_run", arguments))
 
-    async def follow(self, emit: Emit) -> ToolResult:
+    async def follow(self, emit: Emit, *, until_rest: bool = False) -> ToolResult:
         """Hand on every event of the run, in order, and return its result once it has ended.
+
+        With `until_rest` also once nothing of it goes on before somebody decides something.
 
         Raises:
             BridgeError: the backend stayed away for longer than `resume_seconds`.
         """
         while True:
             seq = self._seq
-            result = await self._persist(lambda: self._watch(emit))
-            if result is not None and (result.is_error or self._has_ended(result)):
+            result = await self._persist(lambda: self._watch(emit, until_rest=until_rest))
+            if result is not None and (result.is_error or self._is_done(result, until_rest)):
                 return result
             if self._seq == seq:
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS)
 
-    def _has_ended(self, result: ToolResult) -> bool:
+    def _is_done(self, result: ToolResult, until_rest: bool) -> bool:
         """Whether the run is over and its last event was handed on; a watch may end before."""
         state = result.structured or {}
         last_seq = state.get("last_seq")
-        return state.get("status") not in _GOING_ON and (
-            not isinstance(last_seq, int) or self._seq >= last_seq
-        )
+        is_over = state.get("status") not in _GOING_ON
+        is_resting = until_rest and state.get("is_waiting") is True
+        return (is_over or is_resting) and (not isinstance(last_seq, int) or self._seq >= last_seq)
 
     async def cancel(self) -> None:
         """Cancel the run, waiting for a backend that is away, for 30 s at the most."""
@@ -143,12 +147,13 @@ class WorkflowRun:
             on_progress=on_progress,
         )
 
-    async def _watch(self, emit: Emit) -> ToolResult | None:
+    async def _watch(self, emit: Emit, *, until_rest: bool) -> ToolResult | None:
         """One watch, until the run ends; None if it must be taken up again."""
         began_after = self._seq
-        watching = asyncio.create_task(
-            self._call("watch_run", {"after_seq": self._seq}, self._accept)
-        )
+        arguments: JsonObject = {"after_seq": self._seq}
+        if until_rest:
+            arguments["until_rest"] = True
+        watching = asyncio.create_task(self._call("watch_run", arguments, self._accept))
         self._watching = watching
         watching.add_done_callback(lambda _: self._wake.set())
         try:
@@ -177,8 +182,16 @@ class WorkflowRun:
                 self._watching.cancel()
             return
         self._seq = seq
+        self.has_asked = self.has_asked or _asks(event)
         self._waiting.append(event)
         self._wake.set()
+
+
+def _asks(event: JsonObject) -> bool:
+    """Whether the run waits for somebody outside of it from this event on."""
+    if event.get("type") == "wait_started":
+        return event.get("kind") != "timer"
+    return event.get("type") == "approval_requested"
 
 
 def _outcome(watching: asyncio.Task[ToolResult]) -> ToolResult | None:

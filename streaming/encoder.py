@@ -16,6 +16,8 @@ class StreamHead:
     `include_usage` asks for OpenAI's last chunk with `choices: []`. `progress_text` None means
     the format's own default for writing workflow progress into the text. `continues_message` says
     that the answer goes on with the client's last message instead of beginning one.
+    `approval_parts` says that the client knows approvals as parts of a message (AI SDK 6 and 7);
+    `answered_approvals` are those that its last message has decided.
     """
 
     response_id: str
@@ -24,6 +26,8 @@ class StreamHead:
     include_usage: bool = False
     progress_text: bool | None = None
     continues_message: bool = False
+    approval_parts: bool = False
+    answered_approvals: tuple[str, ...] = ()
 
 
 class Encoder(Protocol):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 
+from streaming.approval_words import approval_id_of, decide_words
 from streaming.events import JsonValue, WorkflowEvent
 
 MAX_DETAIL_CHARACTERS = 200
@@ -37,10 +38,12 @@ class ProgressText:
         if event.step is None:
             return ""
         run = str(event.data.get("run_id", ""))
-        number = self._numbers.get((run, event.step))
+        # `poll@2` is a further time of `poll`.
+        name = event.step.partition("@")[0]
+        number = self._numbers.get((run, name))
         if number is None:
             number = self._steps_of_run.get(run, 0) + 1
-            self._numbers[run, event.step] = self._steps_of_run[run] = number
+            self._numbers[run, name] = self._steps_of_run[run] = number
         return f"Step {number}: {_detail(event.step)}"
 
 
@@ -86,7 +89,23 @@ def _step_skipped(data: Mapping[str, JsonValue], step: str) -> str:
 
 
 def _approval_requested(data: Mapping[str, JsonValue], step: str) -> str:
-    return f"{step} waits for an approval{_after(': ', data.get('message'))}"
+    words = plain_text(decide_words(approval_id_of(data)))
+    return f"{step} waits for an approval{_after(': ', data.get('message'))} - to decide, {words}"
+
+
+def _approval_decided(data: Mapping[str, JsonValue], step: str) -> str:
+    word = "approved" if data.get("approved") is True else "rejected"
+    return f"{step} {word}{_after(' by ', data.get('by'))}{_after(': ', data.get('reason'))}"
+
+
+def _wait_started(data: Mapping[str, JsonValue], step: str) -> str:
+    what = {
+        "signal": f" for the signal{_after(' ', data.get('signal'))}",
+        # Its address is a secret, and the text of an answer goes to models.
+        "webhook": " for its webhook",
+        "timer": _after(" until ", data.get("expires")),
+    }
+    return f"{step} waits{what.get(str(data.get('kind')), '')}"
 
 
 def _workflow_complete(data: Mapping[str, JsonValue], _step: str) -> str:
@@ -102,5 +121,7 @@ _LINES: Mapping[str, Callable[[Mapping[str, JsonValue], str], str]] = {
     "step_failed": _step_failed,
     "step_skipped": _step_skipped,
     "approval_requested": _approval_requested,
+    "approval_decided": _approval_decided,
+    "wait_started": _wait_started,
     "workflow_complete": _workflow_complete,
 }

@@ -2,8 +2,8 @@
 
 Source: Vercel AI SDK 5, "Stream Protocols", "UI Message Stream Protocol" (v1), 2026-10. A type that
 a client does not know ends its stream, and so does an unknown key in 5.0.0, 6.0.0 and 7.0.0: only
-what all of them declare is written. The protocol has one message, so choices after the first are
-left out.
+what all of them declare is written, but for the parts of approvals, which 6 and 7 alone know and a
+client has to ask for. The protocol has one message, so choices after the first are left out.
 """
 
 from collections.abc import Mapping
@@ -35,6 +35,7 @@ from streaming.json_bytes import dump
 from streaming.openai_sse import DONE, SSE_CONTENT_TYPE, STREAM_HEADERS
 from streaming.progress import ProgressText
 from streaming.sse import frame
+from streaming.ui_approvals import ApprovalParts
 from streaming.vercel_data import AI_SDK_FINISH_REASON, arguments_object
 
 # Under this key of `providerMetadata` useChat keeps what a block of thinking needs to go back.
@@ -59,6 +60,7 @@ class UIV1Encoder:
         self._part_count = 0
         self._delta_prefix = b""
         self._open_tools: dict[str, None] = {}
+        self._approvals = ApprovalParts(head.answered_approvals) if head.approval_parts else None
         self._runs: dict[str, str] = {}
         self._progress = ProgressText() if head.progress_text else None
         self._last_text = ""
@@ -95,12 +97,13 @@ class UIV1Encoder:
 
     def fail(self, error: AgentServerError) -> bytes:
         """Close what is open, then the error; the finish tells apart a failure from a cut."""
-        closed = self._end_open_part() + self._end_open_tools(error.message)
+        closed = self._end_open_part() + self._end_open_tools(error.message) + self._end_approvals()
         return closed + _chunk({"type": "error", "errorText": error.message}) + _finish("error")
 
     def close(self) -> bytes:
         """Close what is open and finish; why and at what cost is in the message's metadata."""
         closed = self._end_open_part() + self._end_open_tools("The tool gave no result.")
+        closed += self._end_approvals()
         reason = "other" if self._reason is None else AI_SDK_FINISH_REASON[self._reason]
         return closed + _finish(reason, self._usage)
 
@@ -158,7 +161,8 @@ class UIV1Encoder:
             dump(self._workflow_part_id(event)),
             dump(event.data),
         )
-        return text + self._end_open_part() + data
+        approval = b"" if self._approvals is None else self._approvals.encode(event)
+        return text + self._end_open_part() + data + approval
 
     def _workflow_part_id(self, event: WorkflowEvent) -> str:
         """The id under which a later event of the step, or of the run, takes the place of this.
@@ -201,6 +205,9 @@ class UIV1Encoder:
         chunks = [_tool_error(call_id, reason) for call_id in self._open_tools]
         self._open_tools.clear()
         return b"".join(chunks)
+
+    def _end_approvals(self) -> bytes:
+        return b"" if self._approvals is None else self._approvals.close()
 
     def _finished(self, event: Finished) -> None:
         self._usage = event.usage

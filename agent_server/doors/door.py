@@ -51,6 +51,8 @@ class Door:
             include_usage=choice.include_usage,
             progress_text=choice.progress_text,
             continues_message=choice.continues_message,
+            approval_parts=choice.approval_parts,
+            answered_approvals=choice.answered_approvals,
         )
 
     def new_id(self) -> str:

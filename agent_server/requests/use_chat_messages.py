@@ -19,6 +19,7 @@ from agent_server.requests.fields import (
     string,
 )
 from providers.chat_request import Message, Part, TextPart, ToolCall
+from streaming.approval_words import APPROVAL_TOOL
 from streaming.events import JsonObject, JsonValue, ReasoningBlock
 from streaming.json_bytes import dump
 from streaming.ui_v1 import METADATA_KEY
@@ -147,8 +148,9 @@ class _Turns:
         self._reasoning += _reasoning_blocks(part)
 
     def _add_tool(self, part: JsonObject, called: str) -> None:
-        # The agent's own calls are shown, not told: it keeps them itself where it needs them.
-        if part.get("providerExecuted") is True:
+        # The agent's own calls are shown, not told: it keeps them itself where it needs them. So
+        # are approvals, which no model shall take for a tool of its own.
+        if part.get("providerExecuted") is True or called == APPROVAL_TOOL:
             return
         state = part.get("state")
         result = _OUTCOMES.get(state) if isinstance(state, str) else None

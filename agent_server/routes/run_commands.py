@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from agent_server.access import Caller
 from agent_server.answers import JsonResponse
 from agent_server.requests.run_bodies import (
     MAX_STEP_CHARACTERS,
@@ -56,7 +55,7 @@ async def cancel_run(request: Request) -> Response:
 async def decide(request: Request) -> Response:
     """Decide an approval; the first decision stays, and a second is answered by it."""
     caller = caller_of(request)
-    require_approval(caller)
+    caller.require_approval()
     arguments = read_decision(await request.body())
     if arguments["approved"]:
         _require_mode(request)
@@ -106,14 +105,6 @@ async def deliver_hook(request: Request) -> Response:
     arguments: JsonObject = {"token": token, "payload_json": payload}
     await call_for(bridge, "deliver_webhook", arguments, None)
     return JsonResponse({"object": "workflow.hook", "accepted": True})
-
-
-def require_approval(caller: Caller) -> None:
-    """Raise `PermissionDeniedError` unless the caller may decide approvals."""
-    caller.require("approve")
-    if caller.key is None:
-        # Where no key is needed, those on this machine alone.
-        caller.require_execution()
 
 
 def _require_execution(request: Request) -> None:

@@ -4,6 +4,7 @@ import json
 
 from providers.code_blocks import fenced
 from providers.offline.exchange import ToolAnswer
+from streaming.approval_words import decide_words
 from streaming.events import JsonObject, JsonValue
 
 NOTE = "_Offline planner: rules, not a model._"
@@ -93,8 +94,11 @@ def run_done(run: ToolAnswer) -> str:
     """What a run came to."""
     status, duration = run.text_of("status"), run.text_of("duration")
     took = f" in {duration}" if duration else ""
-    head = f"The workflow `{run.text_of('workflow')}` ended with **{status}**{took}"
-    parts = [f"{head} (run `{run.text_of('run_id')}`)."]
+    is_waiting = (run.data or {}).get("is_waiting") is True
+    came = "waits for a person" if is_waiting else f"ended with **{status}**{took}"
+    parts = [f"The workflow `{run.text_of('workflow')}` {came} (run `{run.text_of('run_id')}`)."]
+    if is_waiting:
+        parts.append(_waits(run))
     if run.text_of("error"):
         parts.append(f"Error: {run.text_of('error')}")
     parts += [_run_step(number, step) for number, step in enumerate(run.objects("steps"), start=1)]
@@ -162,6 +166,20 @@ def _definition(answer: ToolAnswer) -> str:
     """The workflow itself, as the tool was given it."""
     workflow = answer.arguments.get("workflow")
     return f"The workflow:\n\n{fenced(str(workflow), 'yaml')}"
+
+
+def _waits(run: ToolAnswer) -> str:
+    """What a run waits for, and what a person writes; a message of that alone decides."""
+    lines = [
+        f"- {_one_line(approval.get('message'))} To decide, "
+        f"{decide_words(str(approval.get('approval_id')))}."
+        for approval in run.objects("approvals")
+    ]
+    for wait in run.objects("waits"):
+        signal = wait.get("signal")
+        what = f"the signal `{signal}`" if signal else "its webhook"
+        lines.append(f"- The step `{wait.get('step')}` waits for {what}.")
+    return "\n".join(lines)
 
 
 def _one_line(value: JsonValue) -> str:

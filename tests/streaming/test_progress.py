@@ -41,8 +41,40 @@ def line(**data: JsonValue) -> str:
             "Step 1: tell skipped: if was false\n",
         ),
         (
-            {"type": "approval_requested", "step": "deploy", "message": "Ship it?"},
-            "Step 1: deploy waits for an approval: Ship it?\n",
+            {
+                "type": "approval_requested",
+                "step": "deploy",
+                "message": "Ship it?",
+                "approval_id": "r1/deploy",
+            },
+            "Step 1: deploy waits for an approval: Ship it? - to decide, write `approve r1/deploy`"
+            " or `reject r1/deploy`\n",
+        ),
+        (
+            {"type": "approval_decided", "step": "deploy", "approved": True, "by": "anna"},
+            "Step 1: deploy approved by anna\n",
+        ),
+        (
+            {
+                "type": "approval_decided",
+                "step": "deploy",
+                "approved": False,
+                "by": "anna",
+                "reason": "not\nnow",
+            },
+            "Step 1: deploy rejected by anna: not now\n",
+        ),
+        (
+            {"type": "wait_started", "step": "pause", "kind": "timer", "expires": "2026-12-01"},
+            "Step 1: pause waits until 2026-12-01\n",
+        ),
+        (
+            {"type": "wait_started", "step": "go", "kind": "signal", "signal": "deployed"},
+            "Step 1: go waits for the signal deployed\n",
+        ),
+        (
+            {"type": "wait_started", "step": "hook", "kind": "webhook", "url_path": "/secret"},
+            "Step 1: hook waits for its webhook\n",
         ),
         (
             {
