@@ -69,15 +69,14 @@ class ApprovalParts:
 
     def _decide(self, event: WorkflowEvent) -> bytes:
         approval_id = approval_id_of(event.data)
-        call_id = approval_call_id(approval_id)
         if event.data.get("approved") is not True:
+            call_id = approval_call_id(approval_id)
             denied = _chunk({"type": "tool-output-denied", "toolCallId": call_id})
             return self._closed(approval_id, denied)
         output: JsonObject = {
             key: event.data[key] for key in ("approved", "by", "reason") if key in event.data
         }
-        given = _chunk({"type": "tool-output-available", "toolCallId": call_id, "output": output})
-        return self._closed(approval_id, given)
+        return self._closed(approval_id, _given(approval_id, output))
 
     def _expire(self, event: WorkflowEvent) -> bytes:
         """Close the approval of a step that ended without a decision."""
@@ -88,7 +87,13 @@ class ApprovalParts:
             if approval_id.partition("@")[0] == prefix
         ]
         reason = event.data.get("error") or event.data.get("reason") or "The step has ended."
-        return b"".join(self._closed(one, _failed(one, str(reason))) for one in named)
+        is_approved = event.type == "step_complete"
+        return b"".join(
+            self._closed(one, _given(one, {"approved": True}))
+            if is_approved
+            else self._closed(one, _failed(one, str(reason)))
+            for one in named
+        )
 
     def _closed(self, approval_id: str, chunk: bytes) -> bytes:
         if approval_id in self._answered:
@@ -98,6 +103,16 @@ class ApprovalParts:
             del self._asked[approval_id]
             return chunk + _NEXT_STEP
         return b""
+
+
+def _given(approval_id: str, output: JsonObject) -> bytes:
+    return _chunk(
+        {
+            "type": "tool-output-available",
+            "toolCallId": approval_call_id(approval_id),
+            "output": output,
+        }
+    )
 
 
 def _failed(approval_id: str, reason: str) -> bytes:

@@ -117,6 +117,8 @@ def test_an_approval_whose_time_is_over_is_an_error_of_its_part() -> None:
         "toolCallId": CALL,
         "errorText": "nobody decided within 1h",
     }
+    by_itself = {"type": "step_complete", "run_id": "r1", "step": "ask"}
+    assert encoded(encoder(), ASKED, by_itself)[2]["output"] == {"approved": True}
     later = {**ASKED, "step": "ask@2", "approval_id": "r1/ask@2"}
     assert encoded(encoder(), later, EXPIRED)[2]["toolCallId"] == "approval:r1/ask@2"
 
