@@ -30,7 +30,8 @@ class StepDraft:
 
     def in_words(self, text: str) -> None:
         """Say in words what the step should do: nothing here does it."""
-        self.data["needs_command"] = text.strip()[:2_000] or "Do what the source's step does"
+        plain = text.replace("\0", "").strip()
+        self.data["needs_command"] = plain[:2_000] or "Do what the source's step does"
 
     def document(self) -> dict[str, object]:
         """The step as it stands in a document."""

@@ -83,8 +83,9 @@ def _is_in_words(step: Mapping[str, object]) -> bool:
 def _words_of(step: Mapping[str, object]) -> str:
     for key in ("needs_command", "description", "run", "python"):
         text = step.get(key)
-        if isinstance(text, str) and text.strip():
-            return text.replace("\0", "")[:2_000]
+        plain = text.replace("\0", "").strip() if isinstance(text, str) else ""
+        if plain:
+            return plain[:2_000]
     return f"Do what the step {step['name']} did"
 
 

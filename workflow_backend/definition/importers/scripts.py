@@ -110,6 +110,8 @@ class ScriptWriter:
             self._assigned = {name for pair in found for name in pair if name}
         result = rewrite.get(script.language, rewrite_foreign)(script.text, self.name_of)
         for raw in dict.fromkeys(result.kept):
+            if raw.startswith("{{") and not self._scope.has_braces:
+                continue
             self._scope.notes.add(
                 path,
                 f"`{raw[:80]}` stands where a script cannot be given a value safely.",
