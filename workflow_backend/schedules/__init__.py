@@ -1,0 +1,1 @@
+"""Schedules: workflows that begin by themselves at the times that they name."""
