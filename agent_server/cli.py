@@ -21,6 +21,7 @@ from agent_server.commands.workflow_file import (
 
 if TYPE_CHECKING:
     from workflow_backend.definition import Checked
+    from workflow_backend.definition.importers import FormatChoice
 
 _COMMANDS = "agent_server.commands"
 
@@ -108,6 +109,35 @@ def plan(*, file: Path, inputs: tuple[str, ...], policy: Path | None, as_json: b
     else:
         view.print_plan(planned.model_dump(mode="json"))
     sys.exit(0 if planned.can_run else 1)
+
+
+@main.command(name="import", short_help="Take a workflow of Kubiya or Dagu over.")
+@file_argument
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["auto", "kubiya", "dagu"]),
+    default="auto",
+    help="Format of the file; without it that is found out.",
+)
+def import_(*, file: Path, source: "FormatChoice") -> None:
+    """Print the workflow in FILE, which Kubiya or Dagu runs, as one of this server.
+
+    What has no counterpart is named on standard error, with what was done instead.
+    """
+    from agent_server.terminal import plain  # noqa: PLC0415
+    from workflow_backend.definition.importers import import_definition  # noqa: PLC0415
+    from workflow_backend.definition.problems import InvalidWorkflowError  # noqa: PLC0415
+
+    try:
+        found = import_definition(read_workflow(file), source, file.stem)
+    except InvalidWorkflowError as exc:
+        for problem in exc.problems:
+            click.echo(f"error: {plain(problem)}", err=True)
+        raise SystemExit(1) from None
+    click.echo(found.yaml, nl=False)
+    for note in found.notes:
+        click.echo(f"note: {plain(note)}", err=True)
 
 
 def faults_of(definition: str, inputs: Mapping[str, object]) -> Sequence[object]:

@@ -11,6 +11,7 @@ from workflow_backend.tools.decision_tools import register_decision_tools
 from workflow_backend.tools.definition_tools import register_definition_tools
 from workflow_backend.tools.environment_tools import register_environment_tools
 from workflow_backend.tools.file_tools import register_file_tools
+from workflow_backend.tools.import_tools import register_import_tools
 from workflow_backend.tools.refusals import RefusingServer
 from workflow_backend.tools.rerun_tools import register_rerun_tools
 from workflow_backend.tools.run_tools import register_run_tools
@@ -30,6 +31,7 @@ def create_server(backend: Backend, log_level: LogLevel = "WARNING") -> MCPServe
     # At INFO it tells of every request.
     logging.getLogger("mcp").setLevel(logging.WARNING)
     register_definition_tools(server, backend)
+    register_import_tools(server, backend)
     register_environment_tools(server, backend)
     register_run_tools(server, backend)
     register_rerun_tools(server, backend)

@@ -21,7 +21,7 @@ TOOLS = {
     "get_workflow_secrets", "plan_workflow", "get_workflow_schema", "list_templates",
     "get_template", "get_run", "list_runs", "cancel_run", "start_run", "watch_run", "rerun_run",
     "decide_approval", "list_approvals", "signal_run", "deliver_webhook", "list_artefacts",
-    "read_artefact", "read_log",
+    "read_artefact", "read_log", "import_workflow",
 }  # fmt: skip
 HELLO = """
 name: hello
