@@ -11,6 +11,9 @@ import pytest
 from tests.detached_chats import DETACHED, STREAM, read_until
 from tests.running_server import RunningServer, ask, running_server
 
+# Each test starts one server or two.
+pytestmark = pytest.mark.timeout(90)
+
 ENVIRONMENT = {"AGENT_SERVER_ISOLATION": "none", "AGENT_SERVER_SHUTDOWN_GRACE_SECONDS": "1"}
 WORKFLOW = """Run this workflow:
 ```yaml
