@@ -6,7 +6,8 @@ and control characters.
 
 import codecs
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -17,6 +18,9 @@ LONGEST_LINE = 160
 LONGEST_WAIT = 65_536
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+_REJECTED = ("rejected", "red")
 
 
 def plain(value: object) -> str:
@@ -47,8 +51,8 @@ class PlainText:
 class StepView:
     """Shows the events of workflow runs: a line for each outcome, a spinner for what goes on.
 
-    `run_id` is the last run of which there was an event, `status` that of the last one that ended;
-    both are None before that.
+    `run_id` is the last run of which there was an event and `seq` the number of that event,
+    `status` that of the last one that ended; they are None, 0 and None before that.
     """
 
     def __init__(self, console: Console) -> None:
@@ -56,33 +60,88 @@ class StepView:
         self._running: dict[str, str] = {}
         self._spinner: Status | None = None
         self.run_id: str | None = None
+        self.seq = 0
         self.status: str | None = None
 
     def show(self, event: Mapping[str, object]) -> None:
         """Show one event; kinds that need no line of their own are passed over."""
-        kind, step = event.get("type"), plain(event.get("step"))
         self.run_id = plain(event.get("run_id")) or self.run_id
-        if kind == "workflow_started":
-            self._line("●", "bold", f"{plain(event.get('workflow'))} started")
-        elif kind == "step_running":
-            self._running[step] = plain(event.get("message")) or step
-        elif kind == "step_complete":
-            self._line("✓", "green", step, event.get("output"), event.get("duration"))
-        elif kind == "step_failed":
-            again = " (will retry)" if event.get("will_retry") else ""
-            self._line("✗", "red", step, plain(event.get("error")) + again)
-        elif kind == "step_skipped":
-            self._line("-", "dim", step, event.get("reason"))
-        elif kind == "workflow_complete":
-            self.status = plain(event.get("status"))
-            style = "bold green" if self.status == "success" else "bold red"
-            name = f"{plain(event.get('workflow'))} {self.status}"
-            self._line("●", style, name, duration=event.get("duration"))
-        if kind in {"step_complete", "step_failed", "step_skipped"}:
-            self._running.pop(step, None)
-        elif kind == "workflow_complete":
-            self._running.clear()
+        seq = event.get("seq")
+        self.seq = seq if isinstance(seq, int) else self.seq
+        show = _SHOWN.get(str(event.get("type")))
+        if show is not None:
+            show(self, plain(event.get("step")), event)
         self._spin()
+
+    def started(self, _step: str, event: Mapping[str, object]) -> None:
+        """A run began."""
+        self._line("●", "bold", f"{plain(event.get('workflow'))} started")
+
+    def ended(self, _step: str, event: Mapping[str, object]) -> None:
+        """A run ended."""
+        self._running.clear()
+        self.status = plain(event.get("status"))
+        style = "bold green" if self.status == "success" else "bold red"
+        name = f"{plain(event.get('workflow'))} {self.status}"
+        self._line("●", style, name, duration=event.get("duration"))
+
+    def began(self, step: str, event: Mapping[str, object]) -> None:
+        """A step began."""
+        self._running[step] = plain(event.get("message")) or step
+
+    def completed(self, step: str, event: Mapping[str, object]) -> None:
+        """A step succeeded."""
+        self._line("✓", "green", step, event.get("output"), event.get("duration"))
+        self._settle(step)
+
+    def failed(self, step: str, event: Mapping[str, object]) -> None:
+        """A step failed, for good or for now."""
+        again = " (will retry)" if event.get("will_retry") else ""
+        self._line("✗", "red", step, plain(event.get("error")) + again)
+        self._settle(step)
+
+    def skipped(self, step: str, event: Mapping[str, object]) -> None:
+        """A step was left out."""
+        self._line("-", "dim", step, event.get("reason"))
+        self._settle(step)
+
+    def asked(self, step: str, event: Mapping[str, object]) -> None:
+        """Somebody has to decide, by one of two commands."""
+        name = f"{self.run_id} {shlex.quote(step)}"
+        self._line("?", "bold yellow", f"{step} asks", event.get("message"))
+        self._hint(f"agent-server runs approve {name}")
+        self._hint(f"agent-server runs reject {name}")
+        self._running[step] = f"{step} waits for a decision"
+
+    def decided(self, step: str, event: Mapping[str, object]) -> None:
+        """Somebody has decided."""
+        word, style = ("approved", "green") if event.get("approved") is True else _REJECTED
+        self._line("?", style, f"{step} {word} by {plain(event.get('by'))}", event.get("reason"))
+        self._settle(step)
+
+    def waits(self, step: str, event: Mapping[str, object]) -> None:
+        """A step waits: for a time, or for what somebody sends by a command or a request."""
+        kind = plain(event.get("kind"))
+        if kind == "timer":
+            self._running[step] = f"{step} waits until {plain(event.get('expires'))}"
+            return
+        self._line("?", "bold yellow", f"{step} waits for a {kind}")
+        if kind == "signal":
+            signal = shlex.quote(plain(event.get("signal")))
+            self._hint(f"agent-server runs signal {self.run_id} {signal}")
+        else:
+            self._hint(f"POST {plain(event.get('url_path'))}")
+        self._running[step] = f"{step} waits for a {kind}"
+
+    def _settle(self, step: str) -> None:
+        # `poll@2` is a further time of `poll`.
+        for name in [name for name in self._running if name.partition("@")[0] == step]:
+            del self._running[name]
+        self._running.pop(step, None)
+
+    def _hint(self, text: str) -> None:
+        """What a person may copy: a line of its own, whole."""
+        self._console.print(Text(f"    {text}", "bold"), highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the spinner away."""
@@ -121,3 +180,16 @@ def print_answer(console: Console, text: str) -> None:
         console.print(Markdown(text))
     else:
         console.print(Text(text), soft_wrap=True)
+
+
+_SHOWN: Mapping[str, Callable[[StepView, str, Mapping[str, object]], None]] = {
+    "workflow_started": StepView.started,
+    "workflow_complete": StepView.ended,
+    "step_running": StepView.began,
+    "step_complete": StepView.completed,
+    "step_failed": StepView.failed,
+    "step_skipped": StepView.skipped,
+    "approval_requested": StepView.asked,
+    "approval_decided": StepView.decided,
+    "wait_started": StepView.waits,
+}

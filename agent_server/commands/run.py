@@ -48,7 +48,8 @@ def run(
     """Run the workflow in FILE (YAML or JSON) and show its steps while they happen.
 
     It runs on the server that holds the data folder, or else on one that lives as long as this
-    command. Ctrl-C cancels the run. Exit code 0 means that the workflow succeeded.
+    command. Where a step asks for a decision, the command waits for it. Ctrl-C cancels the run.
+    Exit code 0 means that the workflow succeeded.
     """
     settings = settings_of(data_dir=data_dir, config_file=config_file)
     definition, values = read_workflow(file), read_inputs(inputs)
@@ -81,15 +82,24 @@ def _run(url: str, key: str | None, request: str) -> bool:
     console = Console()
     view = StepView(console)
     conversation = Conversation(url, key, MODEL)
+    client = ServerClient(url, key)
     try:
         reply = conversation.ask(request, view.show)
+        if view.run_id is not None and view.status is None:
+            # The answer ended where somebody has to decide; the run did not.
+            for event in client.events(view.run_id, view.seq):
+                view.show(event)
+    except KeyboardInterrupt:
+        if view.run_id is not None:
+            client.call("POST", f"/v1/workflows/runs/{view.run_id}/cancel", {})
+        raise
     finally:
         view.close()
         conversation.close()
     if view.run_id is None:
         print_answer(console, reply.text)
         return False
-    answered = ServerClient(url, key).call("GET", f"/v1/workflows/runs/{view.run_id}")
+    answered = client.call("GET", f"/v1/workflows/runs/{view.run_id}")
     if outputs := answered.get("outputs"):
         text = orjson.dumps(outputs, option=orjson.OPT_INDENT_2).decode()
         console.print(Text(f"Outputs: {plain(text)}"), soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent_server.commands.options import client_options, with_options
+from agent_server.commands.run_decisions import COMMANDS
 from agent_server.commands.run_files import artefacts, logs
 from agent_server.commands.target import client_of, explained
 from agent_server.terminal import StepView, plain
@@ -22,18 +23,19 @@ ROUTE = "/v1/workflows/runs"
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(short_help="List, show, follow and cancel runs.")
+@click.group(short_help="Start, follow, decide, repeat and cancel runs.")
 def runs() -> None:
-    """List, show, follow and cancel workflow runs."""
+    """Start, list, follow, decide, repeat and cancel workflow runs."""
 
 
-runs.add_command(artefacts)
-runs.add_command(logs)
+for command in (artefacts, logs, *COMMANDS):
+    runs.add_command(command)
 
 
 @runs.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Runs of this status alone.")
 @click.option("--workflow", help="Runs of this workflow alone.")
+@click.option("--parent", help="The runs that this run made; else they are left out.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--cursor", help="Go on where an earlier list ended.")
 @with_options(as_json, *client_options)

@@ -25,12 +25,12 @@ def read_workflow(file: Path) -> str:
         raise CommandError(f"cannot read {file}: {exc}") from None
 
 
-def read_inputs(inputs: Sequence[str]) -> dict[str, object]:
+def read_inputs(inputs: Sequence[str], option: str = "--input") -> dict[str, object]:
     """The inputs by name, as text: the definition says what type each has."""
     values: dict[str, object] = {}
     for given in inputs:
         name, equals, text = given.partition("=")
         if not equals or not name:
-            raise CommandError(f"--input takes NAME=VALUE, not {given!r}")
+            raise CommandError(f"{option} takes NAME=VALUE, not {given!r}")
         values[name] = text
     return values

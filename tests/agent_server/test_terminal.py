@@ -42,6 +42,39 @@ def test_steps_are_shown_with_their_outcome() -> None:
     assert (view.run_id, view.status) == ("r", "failed")
 
 
+def test_what_a_step_waits_for_is_shown_with_the_command_that_gives_it() -> None:
+    said, view = shown(
+        {
+            "type": "approval_requested",
+            "step": "ask[0]",
+            "message": "Ship?",
+            "run_id": "r",
+            "seq": 2,
+        },
+        {"type": "wait_started", "step": "go", "kind": "signal", "signal": "now"},
+        {
+            "type": "wait_started",
+            "step": "hook",
+            "kind": "webhook",
+            "url_path": "/v1/h/" + "x" * 150,
+        },
+        {"type": "wait_started", "step": "pause", "kind": "timer", "expires": "later"},
+        {"type": "approval_decided", "step": "ask[0]", "approved": False, "by": "ann", "seq": 9},
+    )
+    assert said.splitlines() == [
+        "? ask[0] asks",
+        "    Ship?",
+        "    agent-server runs approve r 'ask[0]'",
+        "    agent-server runs reject r 'ask[0]'",
+        "? go waits for a signal",
+        "    agent-server runs signal r now",
+        "? hook waits for a webhook",
+        f"    POST /v1/h/{'x' * 150}",
+        "? ask[0] rejected by ann",
+    ]
+    assert (view.seq, view.status) == (9, None)
+
+
 def test_markup_in_an_output_is_text() -> None:
     said, _ = shown({"type": "step_complete", "step": "[red]a", "output": "[bold]x[/nope]"})
     assert said.splitlines() == ["✓ [red]a", "    [bold]x[/nope]"]
