@@ -42,6 +42,9 @@ async def _make(place: Place, context: RunContext) -> StepState:
             result = await context.runtime.attempt(_spec(resolved, place, attempt, context))
             if not (result.will_retry and step.retry is not None):
                 break
+            if context.stop.reason is not None:
+                # The attempt ended by itself as it was about to be cancelled.
+                return await cancelled(place, context, attempt)
             delay = delay_seconds(step.retry, attempt)
             await context.runtime.sleep(f"{place.key}#{attempt}:sleep", delay)
     except ExpressionError as error:

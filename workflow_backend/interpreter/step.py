@@ -42,6 +42,9 @@ async def _run_instance(place: Place, context: RunContext) -> StepState:
                 return state
         except ExpressionError as error:
             return await refused(place, context, f"repeat.until: {error}")
+        if context.stop.reason is not None:
+            # It ended by itself as it was about to be cancelled.
+            return await cancelled(place, context, state.attempts)
         if iteration < repeat.limit:
             try:
                 interval = parse_duration(repeat.interval)
