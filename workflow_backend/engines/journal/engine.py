@@ -29,16 +29,15 @@ from workflow_backend.engines.base import (
     RunEndedError,
     RunEvent,
     RunFilter,
-    RunNotFoundError,
     RunOptions,
     Signalled,
 )
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.changes import Appended, Inserted
-from workflow_backend.engines.journal.cursor import decode_cursor, encode_cursor
 from workflow_backend.engines.journal.definitions import Definitions
-from workflow_backend.engines.journal.feed import LiveFeed, LiveFeeds
+from workflow_backend.engines.journal.feed import LiveFeeds
 from workflow_backend.engines.journal.lock import JournalLock
+from workflow_backend.engines.journal.reader import RunReader
 from workflow_backend.engines.journal.retention import Retention, RetentionKeeper
 from workflow_backend.engines.journal.rows import (
     RunRow,
@@ -53,8 +52,6 @@ from workflow_backend.reaper import birth_of, kill_group, kill_marked
 from workflow_backend.run_steps import steps_of
 from workflow_backend.step_state import StepState, states_to_json
 from workflow_backend.steps.run_folder import run_folder
-
-MAX_PAGE_RUNS = 200
 
 
 class EngineClosedError(Exception):
@@ -88,6 +85,7 @@ class JournalEngine(Engine):
         self._feeds = LiveFeeds()
         self._store = JournalStore(settings.data_dir, self._publish)
         self._definitions = Definitions(self._store)
+        self._reader = RunReader(self._store, self._feeds, self._definitions, self.name)
         self._keeper = RetentionKeeper(
             settings.retention, self._store, settings.data_dir, settings.artefacts
         )
@@ -199,7 +197,7 @@ class JournalEngine(Engine):
             )
         if inserted.is_new:
             names = [step.name for step in workflow.all_steps()]
-            return found.to_run(steps_of(names, ()))
+            return self._reader.run_of(found, steps_of(names, ()))
         if found.owner != owner or found.definition != digest or found.parent is not None:
             raise RunConflictError(
                 f"the run id {run_id!r} is taken by another run; choose another, or leave it out"
@@ -210,7 +208,7 @@ class JournalEngine(Engine):
     async def cancel(self, run_id: str, owner: str, reason: str) -> Run:
         """Cancel a run and wait, for a bounded time, until it has ended."""
         self._require_open()
-        row = await self._find(run_id, owner)
+        row = await self._reader.find(run_id, owner)
         if row.finished_at is None:
             written = await self._store.put(changes.request_cancel(row.id, reason))
             ending = self._scheduler.cancel(row.id, reason)
@@ -224,7 +222,7 @@ class JournalEngine(Engine):
         self, run_id: str, owner: str, key: str, payload: Mapping[str, object]
     ) -> Signalled:
         self._require_open()
-        row = await self._find(run_id, owner)
+        row = await self._reader.find(run_id, owner)
         change = changes.record_signal(row.id, key, orjson.dumps(dict(payload)))
         delivered = await (await self._store.put(change))
         if delivered.value is None:
@@ -235,20 +233,17 @@ class JournalEngine(Engine):
     @override
     async def get(self, run_id: str, owner: str) -> Run:
         self._require_open()
-        row = await self._find(run_id, owner)
-        workflow = await self._definitions.get(row.definition)
-        names = [step.name for step in workflow.all_steps()]
-        return row.to_run(steps_of(names, await self._store.step_events(row.id)))
+        return await self._reader.get(run_id, owner)
 
     @override
     async def workflow(self, run_id: str, owner: str) -> Workflow:
         self._require_open()
-        return await self._definitions.get((await self._find(run_id, owner)).definition)
+        return await self._reader.workflow(run_id, owner)
 
     @override
     async def states(self, run_id: str, owner: str) -> Mapping[str, StepState]:
         self._require_open()
-        return await self._scheduler.states(await self._find(run_id, owner))
+        return await self._scheduler.states(await self._reader.find(run_id, owner))
 
     async def step_outputs(self, run_id: str, owner: str, step: str) -> Mapping[str, object]:
         """All recorded outputs of the step's last ended attempt; empty if none has ended.
@@ -256,7 +251,7 @@ class JournalEngine(Engine):
         Events and `get` carry only head and tail of long ones.
         """
         self._require_open()
-        row = await self._find(run_id, owner)
+        row = await self._reader.find(run_id, owner)
         # `#` sorts before the digits of the attempt, `$` right after it.
         records = await self._store.record_like(row.id, f"{step}#", f"{step}$")
         results = {
@@ -274,15 +269,7 @@ class JournalEngine(Engine):
             InvalidCursorError: The cursor is none of this engine's.
         """
         self._require_open()
-        before = decode_cursor(cursor) if cursor else None
-        limit = max(1, min(run_filter.limit, MAX_PAGE_RUNS))
-        rows = await self._store.page(run_filter, before, limit + 1)
-        has_more = len(rows) > limit
-        rows = rows[:limit]
-        return Page(
-            tuple(row.to_run(brief=True) for row in rows),
-            encode_cursor(rows[-1].id) if has_more else None,
-        )
+        return await self._reader.page(run_filter, cursor)
 
     @override
     async def events(
@@ -294,19 +281,9 @@ class JournalEngine(Engine):
             EngineClosedError: The engine was closed before the run ended.
         """
         self._require_open()
-        row = await self._find(run_id, owner)
-        feed = self._feeds.get(row.id)
-        while True:
-            found = await self._events_after(row.id, feed, after_seq)
-            for event in found:
+        async with contextlib.aclosing(self._reader.events(run_id, owner, after_seq)) as found:
+            async for event in found:
                 yield event
-                after_seq = int(str(event["seq"]))
-                if event["type"] == "workflow_complete":
-                    return
-            if not found:
-                if feed is None:
-                    return
-                await feed.wait(after_seq)
 
     async def failure(self) -> JournalBrokenError:
         """Wait until the journal cannot be written any more, and give the reason.
@@ -320,13 +297,6 @@ class JournalEngine(Engine):
         """Forget the runs that retention does not keep, at once; how many those were."""
         self._require_open()
         return await self._keeper.forget()
-
-    async def _events_after(
-        self, run: int, feed: LiveFeed | None, after_seq: int
-    ) -> Sequence[RunEvent]:
-        """The next events: from memory if they are there, else from the store."""
-        recent = feed.after(after_seq) if feed is not None else None
-        return await self._store.events(run, after_seq) if recent is None else recent
 
     async def _insert(self, row: RunRow, body: bytes, kept: bytes) -> Inserted:
         """Record the run; if it is new, let it be interpreted."""
@@ -358,12 +328,6 @@ class JournalEngine(Engine):
         self._feeds.close_all(EngineClosedError("the engine was closed before the run ended"))
         await self._store.close()
         self._lock.release()
-
-    async def _find(self, run_id: str, owner: str) -> RunRow:
-        row = await self._store.find(run_id, owner)
-        if row is None:
-            raise RunNotFoundError(f"there is no run {run_id!r}")
-        return row
 
     def _publish(self, appended: Sequence[Appended]) -> None:
         for each in appended:

@@ -28,8 +28,8 @@ class JournalLockedError(Exception):
 class JournalLock:
     """The lock of one folder: `acquire`, then `release`."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / LOCK_NAME
+    def __init__(self, data_dir: Path, name: str = LOCK_NAME) -> None:
+        self._path = data_dir / name
         self._descriptor: int | None = None
 
     def acquire(self, url: str) -> None:

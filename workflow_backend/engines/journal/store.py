@@ -46,8 +46,13 @@ class ProcessGroup:
 class JournalStore:
     """The open file: one writer, a few readers."""
 
-    def __init__(self, data_dir: Path, publish: Callable[[Sequence[Appended]], None]) -> None:
-        self._path = data_dir / FILE_NAME
+    def __init__(
+        self,
+        data_dir: Path,
+        publish: Callable[[Sequence[Appended]], None],
+        file_name: str = FILE_NAME,
+    ) -> None:
+        self._path = data_dir / file_name
         self._publish = publish
         self._sequences = Sequences()
         self._writer: JournalWriter | None = None
