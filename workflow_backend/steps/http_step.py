@@ -81,11 +81,12 @@ class HttpRunner:
             trust_env=False,
         ) as session:
             hop = _Hop.of(request)
+            # A redirect takes secrets to the same origin alone, and so to the same host.
+            _check_secrets(hop.url, context.rules)
             if (signer := context.spec.sign_with) is not None:
                 hop.sign(context.secrets[signer], int(time.time()))
             for _ in range(MAX_REDIRECTS + 1):
                 self._check(hop.url)
-                hop.check_secrets(context.rules)
                 async with session.request(
                     hop.method, hop.url, headers=hop.headers, data=hop.body, allow_redirects=False
                 ) as response:
@@ -153,14 +154,11 @@ class _Hop:
         url: URL,
         headers: Mapping[str, str],
         body: bytes | None,
-        *,
-        has_secrets: bool,
     ) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
-        self._has_secrets = has_secrets
 
     @classmethod
     def of(cls, request: HttpRequest) -> "_Hop":
@@ -171,22 +169,12 @@ class _Hop:
             body = orjson.dumps(request.json_body)
             if not any(name.lower() == "content-type" for name in headers):
                 headers["Content-Type"] = "application/json"
-        return cls(request.method, URL(request.url), headers, body, has_secrets=True)
+        return cls(request.method, URL(request.url), headers, body)
 
     def sign(self, secret: str, timestamp: int) -> None:
         """Sign the request, whose header `webhook-id` names it."""
         signed = signed_headers(self.headers["webhook-id"], timestamp, self.body or b"", secret)
         self.headers = {**self.headers, **signed}
-
-    def check_secrets(self, rules: Mapping[str, SecretRule]) -> None:
-        """Hold the request to where the secrets in it may go.
-
-        Raises:
-            StepSetupError: One of them may not go to this host.
-        """
-        for name, rule in rules.items() if self._has_secrets else ():
-            if refusal := rule.host_refusal(self.url.raw_host or ""):
-                raise StepSetupError(f"the secret {name!r} is withheld: {refusal}")
 
     def follow(self, status: int, target: str, masker: Masker) -> "_Hop":
         """The request that a redirect asks for (RFC 9110, section 15.4).
@@ -199,7 +187,6 @@ class _Hop:
         url = self.url.join(URL(target))
         headers = dict(self.headers)
         is_elsewhere = url.origin() != self.url.origin()
-        has_secrets = self._has_secrets and not is_elsewhere
         if is_elsewhere:
             headers = {
                 name: value
@@ -214,13 +201,24 @@ class _Hop:
                     f"the redirect leads to {url.origin()}, and the body holds a secret; send it"
                     " there by a step of its own if that is meant"
                 )
-            return _Hop(self.method, url, headers, self.body, has_secrets=has_secrets)
+            return _Hop(self.method, url, headers, self.body)
         headers = {
             name: value
             for name, value in headers.items()
             if not name.lower().startswith("content-")
         }
-        return _Hop("GET", url, headers, None, has_secrets=has_secrets)
+        return _Hop("GET", url, headers, None)
+
+
+def _check_secrets(url: URL, rules: Mapping[str, SecretRule]) -> None:
+    """Hold the request to where its secrets may go.
+
+    Raises:
+        StepSetupError: One of them may not go to this host.
+    """
+    for name, rule in rules.items():
+        if refusal := rule.host_refusal(url.raw_host or ""):
+            raise StepSetupError(f"the secret {name!r} is withheld: {refusal}")
 
 
 def _with_secrets(request: HttpRequest, secrets: Mapping[str, str]) -> HttpRequest:
