@@ -13,8 +13,9 @@ from mcp_bridge.server_spec import ServerSpec, ServerSpecError
 
 BACKEND = "workflow"
 HIDDEN_TOOLS = frozenset({
-    "decide_approval", "deliver_webhook", "list_artefacts", "read_artefact", "read_log",
-    "rerun_run", "signal_run", "start_run", "watch_run",
+    "create_schedule", "decide_approval", "delete_schedule", "deliver_webhook", "get_schedule",
+    "list_artefacts", "list_schedules", "pause_schedule", "read_artefact", "read_log",
+    "rerun_run", "resume_schedule", "signal_run", "start_run", "trigger_schedule", "watch_run",
 })  # fmt: skip
 # Every run that somebody watches holds one call for as long as it takes.
 MAX_WATCHED_RUNS = 4096

@@ -23,6 +23,7 @@ from workflow_backend.engines.journal import (
 from workflow_backend.hooks import Hooks
 from workflow_backend.log_mask import mask_log
 from workflow_backend.process_guard import guard_process
+from workflow_backend.schedules.file import ScheduleFileError
 from workflow_backend.secrets import Secrets, SecretsError, open_secrets
 from workflow_backend.server import VERSION, create_server, serve_stdio
 from workflow_backend.settings import (
@@ -37,6 +38,7 @@ from workflow_backend.steps.executor import StepExecutor, StepSettings
 from workflow_backend.steps.isolation import IsolationError
 from workflow_backend.steps.limits import StepLimits
 from workflow_backend.steps.server_link import ServerLink
+from workflow_backend.tools.scheduled_starts import keeping_schedules
 from workflow_backend.tracing import TracingError, traced
 
 _CANNOT_START = (
@@ -48,6 +50,7 @@ _CANNOT_START = (
     JournalLockedError,
     JournalVersionError,
     JournalBrokenError,
+    ScheduleFileError,
     StdioError,
     OSError,
 )
@@ -127,7 +130,8 @@ async def run_backend(
         )
         failing = asyncio.create_task(engine.failure())
         try:
-            await _serve_until_signal(backend, settings, failing)
+            async with keeping_schedules(backend, settings.data_dir):
+                await _serve_until_signal(backend, settings, failing)
         finally:
             failing.cancel()
 

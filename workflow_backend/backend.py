@@ -10,6 +10,7 @@ from workflow_backend.definition.plan import Plan, plan
 from workflow_backend.definition.policy import NO_POLICY, Policy
 from workflow_backend.engines.base import Engine
 from workflow_backend.hooks import Hooks
+from workflow_backend.schedules.base import Schedules
 from workflow_backend.secrets import Secrets
 from workflow_backend.steps.server_link import NO_SERVER
 
@@ -31,6 +32,7 @@ class Backend:
     http_allow: tuple[str, ...] = ()
     runners: tuple[str, ...] = (LOCAL_RUNNER,)
     has_server: bool = False
+    schedules: Schedules | None = None
     is_closing: bool = False
 
     def plan(self, workflow: Workflow, inputs: Mapping[str, object], owner: str) -> Plan:

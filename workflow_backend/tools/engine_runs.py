@@ -63,7 +63,7 @@ class EngineRuns:
         Raises:
             RefusalError: It cannot run as it is; the message says what to mend.
         """
-        values = self._runnable(workflow, inputs or {}, owner)
+        values = self.runnable(workflow, inputs or {}, owner)
         chosen = run_id or str(uuid.uuid4())
         earlier = None if run_id is None else await self._earlier(chosen, owner)
         if earlier is not None and dict(earlier.inputs) != values:
@@ -190,10 +190,14 @@ class EngineRuns:
             if not waits.questions and not waits.waits:
                 await self._engine.cancel(run_id, owner, "the call that ran it was cancelled")
 
-    def _runnable(
+    def runnable(
         self, workflow: Workflow, inputs: Mapping[str, object], owner: str
     ) -> dict[str, object]:
-        """The values of all inputs of a workflow that can run."""
+        """The values of all inputs of a workflow that can run.
+
+        Raises:
+            RefusalError: It cannot; the message says what to mend.
+        """
         values, problems = resolve_inputs(workflow, inputs)
         if problems:
             raise with_problems("invalid_inputs", "The workflow cannot run yet:", problems)
