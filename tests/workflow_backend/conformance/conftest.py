@@ -18,11 +18,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A dev server of this process of tests."""
     require_program()
     server = DevServer(tmp_path_factory.mktemp("temporal"), DEV_SERVER_OPTIONS)
-    asyncio.run(server.start())
-    try:
-        yield server.cluster
-    finally:
-        asyncio.run(server.stop())
+    with asyncio.Runner() as runner:
+        runner.run(server.start())
+        try:
+            yield server.cluster
+        finally:
+            runner.run(server.stop())
 
 
 @pytest.fixture(params=["journal", "temporal"])

@@ -42,9 +42,13 @@ class Place:
     def engine(
         self, executor: Executor | None = None, **settings: Any
     ) -> AbstractAsyncContextManager[Engine]:
-        """An engine on the place's data, with the real executor unless another is given."""
+        """An engine on the place's data, with the real executor unless another is given.
+
+        `is_temporal` without a cluster is the engine with a dev server of its own.
+        """
         used = executor or self.executor()
-        if self.cluster is None:
+        is_temporal = settings.pop("is_temporal", self.cluster is not None)
+        if not is_temporal:
             return JournalEngine(JournalSettings(self.data_dir, **settings), used)
         temporal = TemporalSettings(
             self.data_dir,

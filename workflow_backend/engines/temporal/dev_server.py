@@ -1,12 +1,13 @@
 """Temporal's dev server as a child of this process, for one machine.
 
-Guarantees: it listens on loopback alone and keeps its runs in the data folder; it does not outlive
-this process, however that dies, because a reaper watches it; one that was left behind all the same
-is ended at the next start; the wait until it serves is bounded.
+Guarantees: it listens on loopback alone and keeps its runs in the data folder; if it dies it is
+started again; it does not outlive this process, however that dies, because a reaper watches it; one
+that was left behind all the same is ended at the next start; the wait until it serves is bounded.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -38,6 +39,10 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
 _PAUSE_SECONDS = 0.05
+_WATCH_SECONDS = 0.25
+_AGAIN_SECONDS = 5.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class DevServer:
         self._mark = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def cluster(self) -> Cluster:
@@ -89,9 +95,14 @@ class DevServer:
         except BaseException:
             await self.stop()
             raise
+        self._watching = asyncio.create_task(self._watch(program))
 
     async def stop(self) -> None:
         """End it in order, within a bounded time."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         process, self._process = self._process, None
         if process is not None:
             kill_group(process.pid, signal.SIGTERM)
@@ -102,6 +113,19 @@ class DevServer:
                 await asyncio.to_thread(process.wait)
             self._reaper.remove(process.pid, self._mark)
         self._reaper.close()
+
+    async def _watch(self, program: Path) -> None:
+        """Start it again whenever it has died."""
+        while True:
+            while self._process and self._process.poll() is None:  # noqa: ASYNC110 - Popen
+                await asyncio.sleep(_WATCH_SECONDS)
+            _logger.error("Temporal's dev server died and is started again: %s", self._last_words())
+            try:
+                self._spawn(program)
+                await self._wait_until_it_listens()
+            except EngineUnavailableError as error:
+                _logger.error("%s", error)  # noqa: TRY400 - it says all
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     def _spawn(self, program: Path) -> None:
         # Nothing of ours is its business; the folder is its home.
@@ -145,16 +169,19 @@ class DevServer:
         try:
             async with asyncio.timeout(START_SECONDS):
                 while not await self._listens():
-                    if self._process is not None and self._process.poll() is not None:
-                        raise EngineUnavailableError(
-                            f"Temporal's dev server ended at once: {self._last_words()}"
-                        )
+                    self._require_life()
                     await asyncio.sleep(_PAUSE_SECONDS)
         except TimeoutError:
             raise EngineUnavailableError(
                 f"Temporal's dev server does not answer after {START_SECONDS:g} s; see"
                 f" {self._data_dir / LOG}"
             ) from None
+
+    def _require_life(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            raise EngineUnavailableError(
+                f"Temporal's dev server ended at once: {self._last_words()}"
+            )
 
     async def _listens(self) -> bool:
         try:

@@ -47,6 +47,9 @@ class TemporalSettings:
     `cluster` is None where the dev server on this machine is used, whose data and port are in
     `data_dir`. `artefacts_dir` holds large payloads and is the same folder for all who share the
     cluster. `runners` are task queues that exist though nobody polls them yet.
+
+    A worker that is silent for `heartbeat_timeout_seconds` has lost its attempts; workflow code
+    goes to another one after `sticky_seconds`, or `task_timeout_seconds` if it was under way.
     """
 
     data_dir: Path
@@ -57,6 +60,7 @@ class TemporalSettings:
     max_attempts: int = 16
     heartbeat_timeout_seconds: float = 4.0
     sticky_seconds: float = 5.0
+    task_timeout_seconds: float = 10.0
     call_timeout_seconds: float = 10.0
     cancel_wait_seconds: float = 10.0
     shutdown_grace_seconds: float = 0.0

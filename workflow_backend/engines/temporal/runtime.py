@@ -265,6 +265,7 @@ class TemporalRuntime(Runtime):
                 wire.RUN,
                 arguments.to_json(),
                 id=spec.run_id,
+                task_timeout=workflow.info().task_timeout,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
                 search_attributes=attributes_of(

@@ -1,6 +1,7 @@
 """Begins runs: each id once, each in its group's order."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -104,6 +105,7 @@ class Starts:
             arguments.to_json(),
             id=arguments.run_id,
             task_queue=self._settings.task_queue,
+            task_timeout=timedelta(seconds=self._settings.task_timeout_seconds),
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={wire.ABOUT: about},
             search_attributes=attributes_of(arguments.owner, name, status, None),
@@ -139,6 +141,7 @@ class Starts:
             {"name": group},
             id=workflow_id,
             task_queue=self._settings.task_queue,
+            task_timeout=timedelta(seconds=self._settings.task_timeout_seconds),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         )
         answer = await self._link.call(
