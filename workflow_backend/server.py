@@ -11,10 +11,12 @@ from workflow_backend.tools.decision_tools import register_decision_tools
 from workflow_backend.tools.definition_tools import register_definition_tools
 from workflow_backend.tools.environment_tools import register_environment_tools
 from workflow_backend.tools.file_tools import register_file_tools
+from workflow_backend.tools.graph_tools import register_graph_tools
 from workflow_backend.tools.import_tools import register_import_tools
 from workflow_backend.tools.refusals import RefusingServer
 from workflow_backend.tools.rerun_tools import register_rerun_tools
 from workflow_backend.tools.run_tools import register_run_tools
+from workflow_backend.tools.schedule_tools import register_schedule_tools
 
 NAME = "workflow-backend"
 VERSION = "1.0.0"
@@ -37,6 +39,8 @@ def create_server(backend: Backend, log_level: LogLevel = "WARNING") -> MCPServe
     register_rerun_tools(server, backend)
     register_decision_tools(server, backend)
     register_file_tools(server, backend)
+    register_graph_tools(server, backend)
+    register_schedule_tools(server, backend)
     return server
 
 

@@ -1,5 +1,6 @@
 """`agent-server runs`: the runs of a server, as lists for people or JSON for programs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -68,22 +69,36 @@ def _cell(column: str, value: object) -> str:
 
 @runs.command()
 @click.argument("run_id")
+@click.option("--graph", is_flag=True, help="A Mermaid flowchart, coloured by status, instead.")
 @with_options(*client_options)
-def show(*, run_id: str, url: str | None, data_dir: Path | None, config_file: Path | None) -> None:
+def show(
+    *,
+    run_id: str,
+    graph: bool,
+    url: str | None,
+    data_dir: Path | None,
+    config_file: Path | None,
+) -> None:
     """Print one run with its steps, as JSON."""
     with explained():
         client = client_of(url, data_dir, config_file)
-        _print_json(client.call("GET", f"{ROUTE}/{quote(run_id, safe='')}"))
+        path = f"{ROUTE}/{quote(run_id, safe='')}"
+        if graph:
+            click.echo(b"".join(client.stream(f"{path}/graph")))
+        else:
+            _print_json(client.call("GET", path))
 
 
 @runs.command()
 @click.argument("run_id")
 @click.option("--after", type=click.IntRange(0), default=0, help="Events after this number alone.")
+@click.option("--until-asked", is_flag=True, help="No further than where somebody is asked.")
 @with_options(as_json, *client_options)
 def events(
     *,
     run_id: str,
     after: int,
+    until_asked: bool,
     as_json: bool,
     url: str | None,
     data_dir: Path | None,
@@ -98,8 +113,16 @@ def events(
                     click.echo(orjson.dumps(event))
                 else:
                     view.show(event)
+                if until_asked and _asks(event):
+                    break
         finally:
             view.close()
+
+
+def _asks(event: Mapping[str, object]) -> bool:
+    if event.get("type") == "wait_started":
+        return event.get("kind") != "timer"
+    return event.get("type") == "approval_requested"
 
 
 @runs.command()

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import orjson
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from agent_server.answers import JsonResponse
@@ -61,6 +61,15 @@ async def get_run(request: Request) -> Response:
     """One run with its steps."""
     caller_of(request).require("chat")
     return JsonResponse(await call_backend(request, "get_run", {"run_id": run_id_of(request)}))
+
+
+async def get_graph(request: Request) -> Response:
+    """The run's steps as a Mermaid flowchart, coloured by what they have come to."""
+    caller_of(request).require("chat")
+    drawn = await call_backend(request, "get_run_graph", {"run_id": run_id_of(request)})
+    return PlainTextResponse(
+        str(drawn.get("mermaid")), headers={"x-content-type-options": "nosniff"}
+    )
 
 
 async def run_events(request: Request) -> Response:
@@ -123,5 +132,6 @@ _RUNS = "/v1/workflows/runs"
 ROUTES = (
     Route(_RUNS, list_runs, methods=["GET"]),
     Route(f"{_RUNS}/{{run_id}}", get_run, methods=["GET"]),
+    Route(f"{_RUNS}/{{run_id}}/graph", get_graph, methods=["GET"]),
     Route(f"{_RUNS}/{{run_id}}/events", run_events, methods=["GET"]),
 )

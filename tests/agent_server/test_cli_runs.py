@@ -94,6 +94,9 @@ def test_runs_are_listed_shown_followed_and_cancelled(
     assert run_id in run_command(tmp_path, "runs", "list", *options).stdout
     shown = json.loads(run_command(tmp_path, "runs", "show", run_id, *options).stdout)
     assert (shown["workflow"], shown["status"]) == ("greeting", "success")
+    drawn = run_command(tmp_path, "runs", "show", run_id, "--graph", *options).stdout
+    assert drawn.startswith("flowchart TD")
+    assert ":::success" in drawn
     followed = run_command(tmp_path, "runs", "events", run_id, "--json", *options).stdout
     events = [json.loads(line) for line in followed.splitlines()]
     assert [event["seq"] for event in events] == list(range(1, shown["last_seq"] + 1))

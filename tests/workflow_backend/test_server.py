@@ -21,7 +21,9 @@ TOOLS = {
     "get_workflow_secrets", "plan_workflow", "get_workflow_schema", "list_templates",
     "get_template", "get_run", "list_runs", "cancel_run", "start_run", "watch_run", "rerun_run",
     "decide_approval", "list_approvals", "signal_run", "deliver_webhook", "list_artefacts",
-    "read_artefact", "read_log", "import_workflow",
+    "read_artefact", "read_log", "import_workflow", "create_schedule", "list_schedules",
+    "get_run_graph", "validate_step",
+    "get_schedule", "pause_schedule", "resume_schedule", "trigger_schedule", "delete_schedule",
 }  # fmt: skip
 HELLO = """
 name: hello
@@ -66,6 +68,32 @@ def alice(client: Client) -> Caller:
 @pytest.fixture
 def bob(client: Client) -> Caller:
     return Caller(client, "bob")
+
+
+async def test_one_step_is_checked_without_its_workflow(alice: Caller) -> None:
+    step = {"name": "b", "depends": ["a"], "run": "echo $X", "env": {"X": "${{ inputs.x }}"}}
+    good = await alice.answer("validate_step", {"step": step, "inputs": ["x"]})
+    assert (good["valid"], good["problems"]) == (True, [])
+    bad = await alice.answer("validate_step", {"step": {**step, "retry": {"limits": 2}}})
+    assert {problem["path"] for problem in bad["problems"]} >= {"retry.limits", "env.X"}
+    text = await alice.answer("validate_step", {"step": "name: [", "inputs": []})
+    assert not text["valid"]
+
+
+async def test_a_run_is_drawn_with_what_its_steps_have_come_to(alice: Caller, bob: Caller) -> None:
+    flow = """
+name: nested
+steps:
+  - {name: good, run: 'true', timeout: 20s}
+  - {name: call, workflow: {ref: inner}, depends: [good]}
+workflows:
+  inner: {steps: [{name: bad, run: exit 3, timeout: 20s}]}
+"""
+    run = await alice.answer("execute_workflow", {"workflow": flow})
+    drawn = (await alice.answer("get_run_graph", {"run_id": run["run_id"]}))["mermaid"]
+    for node in ('["good"]:::success', '[["call"]]:::failed', '["bad"]:::failed'):
+        assert node in drawn
+    await bob.refusal("get_run_graph", {"run_id": run["run_id"]})
 
 
 async def test_every_tool_has_a_description_annotations_and_an_output_schema(

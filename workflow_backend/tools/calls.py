@@ -45,6 +45,12 @@ WorkflowText = Annotated[
         description="The workflow as YAML or JSON text, or as an object.", max_length=4 * MAX_BYTES
     ),
 ]
+StepText = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
+    Field(description="The step as YAML or JSON text, or as an object.", max_length=4 * MAX_BYTES),
+]
 Inputs = Annotated[
     dict[str, Any] | None, Field(description="Values of the workflow's inputs, by name.")
 ]

@@ -11,7 +11,7 @@ from workflow_backend.backend import Backend
 from workflow_backend.definition.mermaid import to_mermaid
 from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.normal_form import to_yaml
-from workflow_backend.definition.parse import check_definition
+from workflow_backend.definition.parse import check_definition, check_step
 from workflow_backend.definition.plan import Plan
 from workflow_backend.definition.problems import closest, listed
 from workflow_backend.definition.reference import EXAMPLE, reference_markdown
@@ -20,6 +20,7 @@ from workflow_backend.templates.catalogue import Template, TemplateCatalogue
 from workflow_backend.tools.calls import (
     DEFAULT_OWNER,
     Inputs,
+    StepText,
     ToolContext,
     WorkflowText,
     owner_of,
@@ -29,6 +30,7 @@ from workflow_backend.tools.results import (
     CompileResult,
     ProblemItem,
     SchemaResult,
+    StepCheckResult,
     TemplateResult,
     TemplatesResult,
     TemplateSummary,
@@ -79,6 +81,24 @@ def _register_compile(server: MCPServer, backend: Backend) -> None:
             steps=[step.name for step in valid.steps],
             inputs=backend.plan(valid, {}, DEFAULT_OWNER).inputs,
             mermaid=to_mermaid(valid),
+        )
+
+    @server.tool(title="Check one step", annotations=_READS)
+    async def validate_step(
+        step: StepText,
+        inputs: Annotated[
+            list[str] | None, Field(description="Names of the workflow's inputs.", max_length=200)
+        ] = None,
+    ) -> StepCheckResult:
+        """Check one step without the rest of its workflow; paths begin at the step.
+
+        The steps in its `depends` count as there. Use it to repair a step of a long workflow.
+        """
+        checked = check_step(step, inputs or ())
+        return StepCheckResult(
+            valid=checked.workflow is not None,
+            problems=[ProblemItem.of(problem) for problem in checked.problems],
+            warnings=[ProblemItem.of(warning) for warning in checked.warnings],
         )
 
     @server.tool(title="Plan a workflow", annotations=_READS)

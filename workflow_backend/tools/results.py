@@ -104,6 +104,21 @@ class RunResult(RunSummary):
     waits: list[OpenWait] = []
 
 
+class GraphResult(_Result):
+    """A drawing of a run."""
+
+    run_id: str
+    mermaid: str = Field(description="A Mermaid flowchart.")
+
+
+class StepCheckResult(_Result):
+    """Whether one step is valid by itself; paths begin at the step."""
+
+    valid: bool
+    problems: list[ProblemItem] = Field(description="Repair each at its path.")
+    warnings: list[ProblemItem]
+
+
 class StartedRun(RunSummary):
     """A run that was started, or had been by the same call before."""
 
