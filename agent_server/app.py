@@ -46,6 +46,7 @@ from agent_server.routes import (
     models,
     run_commands,
     run_files,
+    schedules,
     workflow_runs,
 )
 from agent_server.routes.chat_streams import chat_stream_routes
@@ -128,6 +129,7 @@ ROUTES = (
     *workflow_runs.ROUTES,
     *run_commands.ROUTES,
     *run_files.ROUTES,
+    *schedules.ROUTES,
     Route("/v1/keys", keys.list_keys, methods=["GET"]),
     Route("/v1/keys", keys.create_key, methods=["POST"]),
     Route("/v1/keys/{key_id}", keys.revoke_key, methods=["DELETE"]),

@@ -34,6 +34,10 @@ _COMMANDS = "agent_server.commands"
         "chat": (f"{_COMMANDS}.chat:chat", "Talk to a running server."),
         "run": (f"{_COMMANDS}.run:run", "Run a workflow file and show its steps."),
         "runs": (f"{_COMMANDS}.runs:runs", "List, show, follow and cancel runs."),
+        "schedules": (
+            f"{_COMMANDS}.schedules:schedules",
+            "Register, list, pause and trigger schedules.",
+        ),
         "doctor": (f"{_COMMANDS}.doctor:doctor", "Find what is wrong, and say the mend."),
         "mcp": (f"{_COMMANDS}.mcp:mcp", "Run the workflow backend as an MCP server over stdio."),
         "keys": (f"{_COMMANDS}.keys:keys", "Make, list and revoke keys of the store."),

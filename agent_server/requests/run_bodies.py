@@ -31,6 +31,11 @@ def read_start(body: bytes) -> JsonObject:
     return _read(body, ("workflow",), workflow=_workflow, inputs=json_object, run_id=_run_id)
 
 
+def read_schedule(body: bytes) -> JsonObject:
+    """The arguments of `create_schedule`: `workflow`, `inputs`, `name`; raises as above."""
+    return _read(body, ("workflow",), workflow=_workflow, inputs=json_object, name=_short_name)
+
+
 def read_rerun(body: bytes) -> JsonObject:
     """The arguments of `rerun_run` besides the run: `from_step`, `new_run_id`; raises as above."""
     given = _read(body, (), from_step=_short_name, run_id=_run_id)

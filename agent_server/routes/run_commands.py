@@ -32,7 +32,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 
 async def start_run(request: Request) -> Response:
     """Start a run that goes on by itself: 201, or 200 for one that the same `run_id` started."""
-    _require_execution(request)
+    require_execution_mode(request)
     arguments = read_start(await request.body())
     started = await call_backend(request, "start_run", arguments)
     return _begun(started)
@@ -40,7 +40,7 @@ async def start_run(request: Request) -> Response:
 
 async def rerun(request: Request) -> Response:
     """Run an ended run again, from what failed or from `from_step` on; answers the new run."""
-    _require_execution(request)
+    require_execution_mode(request)
     arguments = read_rerun(await request.body())
     started = await call_backend(request, "rerun_run", {**arguments, "run_id": run_id_of(request)})
     return _begun(started)
@@ -80,7 +80,7 @@ async def all_approvals(request: Request) -> Response:
 
 async def send_signal(request: Request) -> Response:
     """Give a run a signal, whose data are the body; the first one stays."""
-    _require_execution(request)
+    require_execution_mode(request)
     arguments: JsonObject = {
         "run_id": run_id_of(request),
         "name": _name_of(request, "name"),
@@ -107,7 +107,8 @@ async def deliver_hook(request: Request) -> Response:
     return JsonResponse({"object": "workflow.hook", "accepted": True})
 
 
-def _require_execution(request: Request) -> None:
+def require_execution_mode(request: Request) -> None:
+    """Raise unless the caller may execute workflows, and this server does."""
     caller_of(request).require_execution()
     _require_mode(request)
 

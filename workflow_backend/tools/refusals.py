@@ -27,7 +27,9 @@ class RefusalError(ToolError):
     Codes: `run_not_found`, `run_conflict`, `run_ended`, `run_not_ended`, `approval_not_found`,
     `approval_not_open`, `signal_not_found`, `hook_not_found`, `invalid_workflow`, `invalid_inputs`,
     `invalid_values`, `invalid_step`, `invalid_cursor`, `invalid_run_id`, `workflow_blocked`,
-    `engine_busy`, `engine_unavailable`, `server_only`.
+    `engine_busy`, `engine_unavailable`, `server_only`, `artefact_not_found`, `artefact_gone`,
+    `log_not_found`, `schedule_not_found`, `schedule_overlap`, `too_many_schedules`, `no_schedule`,
+    `invalid_name`.
     """
 
     def __init__(self, code: str, message: str, problems: Sequence[Problem] = ()) -> None:
