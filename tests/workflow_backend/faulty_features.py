@@ -59,6 +59,7 @@ FEATURES: dict[str, Any] = {
             "artefacts": ["out/*.html", "**/log"],
         },
         {"name": "grid", "run": "x", "matrix": {"os": ["a", "b"]}, "env": {"OS": "${{ item.os }}"}},
+        {"name": "web", "http": {"url": "https://example.com/"}},
     ],
     "on_failure": [
         {"name": "tell", "run": "x", "env": {"E": "${{ run.error }} ${{ steps.ask.status }}"}}
@@ -247,8 +248,18 @@ _CHANGES: dict[str, tuple[str, object, str, str, str]] = {
                                 "steps[4].agent.system", "no field `who`", "`why`"),
     "output of the items": ("steps.4.agent.prompt", "${{ steps.deploy.outputs.made }}",
                             "steps[4].agent.prompt", "several items", "outputs.items.map("),
-    "text of an agent": ("outputs.said", "${{ steps.sum.outputs.stdout }}", "outputs.said",
-                         "no output `stdout`", "`steps.sum.outputs.text`"),
+    "text of an agent": ("outputs.said", "${{ steps.sum.outputs.answer }}", "outputs.said",
+                         "no output `answer`", "`steps.sum.outputs.text`"),
+    "body that is not parsed": (
+        "steps.8",
+        {"name": "z", "depends": ["web"], "run": "x", "if": "steps.web.outputs.json.a == 1"},
+        "steps[8].if", "keeps the body as text", "`parse: json`",
+    ),
+    "unknown output of a request": (
+        "steps.8",
+        {"name": "z", "depends": ["web"], "run": "x", "if": "steps.web.outputs.satus == 200"},
+        "steps[8].if", "no output `satus`", "`steps.web.outputs.status`",
+    ),
     "payload of a wait": ("outputs.said", "${{ steps.signal.outputs.data }}", "outputs.said",
                           "no output `data`", "payload"),
     "output of a call": ("workflows.test.outputs", {"a": "${{ steps.check.outputs.mode }}"},

@@ -42,10 +42,10 @@ DOCUMENTS = PARTS.documents()
 # Where a part of the schema stands in the good definition.
 PLACES = {
     "AgentBudget": "steps.4.agent.budget", "AgentTask": "steps.4.agent",
-    "Approval": "steps.0.approval", "Concurrency": "concurrency", "Container": "steps.7",
-    "HttpRequest": "steps.7", "InputSpec": "inputs.more", "Notification": "notify.0",
+    "Approval": "steps.0.approval", "Concurrency": "concurrency", "Container": "steps.8",
+    "HttpRequest": "steps.8", "InputSpec": "inputs.more", "Notification": "notify.0",
     "Repeat": "steps.5.repeat", "RetryPolicy": "steps.5.retry", "Schedule": "schedule",
-    "Step": "steps.7", "SubWorkflow": "workflows.more", "Wait": "steps.1.wait",
+    "Step": "steps.8", "SubWorkflow": "workflows.more", "Wait": "steps.1.wait",
     "WorkflowCall": "steps.3.workflow",
 }  # fmt: skip
 ACTIONS = {"Container": "container", "HttpRequest": "http"}

@@ -146,8 +146,10 @@ Whole units, at most {MAX_SECONDS / 86_400:.0f} days: `500ms`, `30s`, `5m`, `1h3
 
 `${{{{ }}}}` holds an expression in [CEL](https://cel.dev). A text that is one whole expression
 keeps the type of its value; otherwise the value becomes part of the text. A literal `${{{{` is
-written `$${{{{`. Expressions are allowed in `env`, `working_dir`, `outputs` and the fields of
-`http`, and in `if` without the braces. They are refused inside `run` and `python`, where data would
+written `$${{{{`. Expressions are allowed in `env`, `working_dir`, `outputs`, the fields of `http`,
+the `message` of an approval, `prompt` and `system` of an agent, the `inputs` of a call, `foreach`
+and `matrix`, and in `if` and `until` without the braces; in `concurrency.group` and `notify[].url`
+they see inputs alone (the URL also `run.id`). They are refused inside `run` and `python`, where data would
 become code: put the value in `env` and use `"$NAME"` or `os.environ["NAME"]`.
 
 | name | value |
@@ -157,10 +159,17 @@ become code: put the value in `env` and use `"$NAME"` or `os.environ["NAME"]`.
 | `steps.NAME.outputs.KEY` | what it wrote to the file `$OUTPUT` as lines `KEY=value` |
 | `steps.NAME.outputs.json` | its output as JSON, with `parse: json` |
 | `steps.NAME.outputs.status`, `.headers`, `.body` | the answer of an `http` step |
+| `steps.NAME.outputs.approved`, `.by`, `.reason`, `.values.FIELD` | the decision of an `approval` |
+| `steps.NAME.outputs.payload` | what a `signal` or `webhook` brought |
+| `steps.NAME.outputs.text`, `.json`, `.usage` | the answer of an `agent`; `json` by its schema |
+| `steps.NAME.outputs.KEY`, `.run_id` | the outputs of the workflow that a step called |
+| `steps.NAME.outputs.items`, `.statuses` | of a step with `foreach` or `matrix`, for each item |
 | {_FIELDS} | how the step ended |
 | `env.NAME` | a variable of the workflow (in `http` also of the step) |
 | `secrets.NAME` | a secret, alone in its braces, in `env`, `http.headers` or the body |
 | `run.id` | the id of the run |
+| `run.status`, `run.error` | what the run has come to, in steps of `on_failure` and `finally` |
+| `item`, `index` | the item and its number from 0, in a step with `foreach` or `matrix` |
 
 Functions: {", ".join(f"`{name}`" for name in sorted(FUNCTIONS))}.
 

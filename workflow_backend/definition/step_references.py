@@ -58,10 +58,14 @@ def outputs_of(step: Step, document: Workflow, *, is_whole: bool = True) -> Sequ
         return ("items", "statuses")
     if step.approval is not None:
         return ("approved", "by", "reason", "values")
+    if step.http is not None:
+        plain = ("status", "headers", "body", "stdout")
+        return ("json", *plain) if step.parse == "json" else plain
     if step.wait is not None:
         return () if step.wait.for_ is not None else ("payload",)
     if step.agent is not None:
-        return ("text", "usage") if step.agent.output_schema is None else ("json", "text", "usage")
+        plain = ("text", "stdout", "usage")
+        return ("json", *plain) if step.agent.output_schema is not None else plain
     if step.workflow is not None:
         called = document.workflows.get(step.workflow.ref)
         return None if called is None else (*called.outputs, "run_id")
@@ -88,6 +92,12 @@ def _unknown_output(path: str, name: str, step: Step, known: Sequence[str]) -> P
         reason = f"step `{step.name}` is done for several items, each with outputs of its own."
         fix = f"Read them as a list: `{shown}.items.map(one, one.{name[:64]})`."
         return Problem(path, reason, fix)
+    if step.http is not None and name == "json":
+        return Problem(
+            path,
+            f"step `{step.name}` keeps the body as text.",
+            "Add `parse: json` to the step, or read `outputs.body`.",
+        )
     if step.agent is not None and name == "json":
         return Problem(
             path,
@@ -95,7 +105,7 @@ def _unknown_output(path: str, name: str, step: Step, known: Sequence[str]) -> P
             f"Give it an `output_schema`, or read `{shown}.text`.",
         )
     meant = closest(name, known)
-    if step.agent is not None and name in {"stdout", "output", "answer"}:
+    if step.agent is not None and name in {"output", "answer", "result"}:
         meant = "text"
     has = listed(known) if known else "none"
     fix = f"Did you mean `{shown}.{meant}`?" if meant else f"Its outputs are {has}."
