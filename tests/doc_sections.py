@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from agent_server.error_responses import status_of
 from agent_server.gateway.failure import Verdict, verdict_of
@@ -29,6 +30,7 @@ from streaming.formats import FORMATS
 from tests.doc_pages import ROOT, SECTION, pages, text_of
 
 HEAD = StreamHead("chatcmpl-1", "kubiya-workflow-agent", 1_792_000_000)
+WITH_APPROVALS = replace(HEAD, approval_parts=True)
 # What every chunk of OpenAI's format repeats is shown once, in the first.
 IDENTITY = (
     b'"id":"chatcmpl-1","object":"chat.completion.chunk","created":1792000000,'
@@ -65,6 +67,17 @@ CLIENT_TOOL: tuple[Event, ...] = (
     ToolCallDelta(0, ARGUMENTS),
     ToolCallEnded(0, "call_2", "get_weather", ARGUMENTS),
 )
+APPROVAL: tuple[Event, ...] = (
+    _workflow_event(
+        3,
+        "approval_requested",
+        step="ask",
+        message="Deploy 1.2?",
+        approval_id="4f7c/ask",
+        expires="2026-11-23T10:30:45Z",
+    ),
+    _workflow_event(4, "approval_decided", step="ask", approved=True, by="alice", reason=""),
+)
 
 
 def write_formats() -> Iterator[str]:
@@ -80,6 +93,16 @@ def write_formats() -> Iterator[str]:
         yield f"```text\n{_shown(answer)}```\n"
         yield "What else may stand in it:\n"
         yield f"```text\n{_shown(_further(make(HEAD)))}```\n"
+        if name == "ui-v1":
+            yield (
+                "An approval, where the page has said `X-Workflow-Approvals: parts`; without that,\n"
+                "the two `data-workflow` alone:\n"
+            )
+            asked = b"".join(map(make(WITH_APPROVALS).encode, APPROVAL[:1]))
+            encoder = make(replace(WITH_APPROVALS, answered_approvals=("4f7c/ask",)))
+            decided = b"".join(map(encoder.encode, APPROVAL[1:]))
+            answered = b"# in the answer to the click\n" + decided
+            yield f"```text\n{_shown(asked + answered)}```\n"
 
 
 def _further(encoder: Encoder) -> bytes:
