@@ -274,6 +274,52 @@ steps:
     assert f"(run `{run_id}`) ended with **success**" in text
 
 
+def clicked(server: RunningServer, run_id: str, key: str) -> list[dict[str, Any]]:
+    """The chunks of the answer to a click on an approval, whose call somebody has changed."""
+    part = {
+        "type": "dynamic-tool",
+        "toolName": "workflow_approval",
+        "toolCallId": f"approval:{run_id}/ask",
+        "state": "approval-responded",
+        "input": {"message": "Something else?", "values": {"x": 1}},
+        "approval": {"id": f"{run_id}/ask", "approved": True, "reason": "clicked"},
+    }
+    messages = [
+        {"id": "1", "role": "user", "parts": [{"type": "text", "text": "Run it"}]},
+        {"id": "2", "role": "assistant", "parts": [{"type": "step-start"}, part]},
+    ]
+    body = {"id": "chat", "trigger": "submit-message", "messages": messages}
+    answer = ask(server.url, "POST", "/api/chat", body, of(key))
+    assert answer.status == 200
+    lines = [line.removeprefix("data: ") for line in answer.body.decode().splitlines()]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_a_click_decides_what_the_run_recorded_whatever_the_client_says_of_it(
+    server: RunningServer,
+) -> None:
+    run_id, *_ = run_it(server, DEPLOY)
+    chunks = clicked(server, run_id, ANNA)
+    assert "messageId" not in chunks[0]
+    [closed] = [chunk for chunk in chunks if chunk["type"] == "tool-output-available"]
+    assert closed["toolCallId"] == f"approval:{run_id}/ask"
+    assert closed["output"] == {"approved": True, "by": "anna", "reason": "clicked"}
+    run = show(server, run_id)
+    assert (run["status"], run["outputs"]) == ("success", {"by": "anna"})
+
+
+def test_a_click_without_the_scope_decides_nothing_and_its_part_says_so(
+    server: RunningServer,
+) -> None:
+    run_id, *_ = run_it(server, DEPLOY)
+    chunks = clicked(server, run_id, CAROL)
+    [closed] = [chunk for chunk in chunks if chunk["type"].startswith("tool-output")]
+    assert closed["type"] == "tool-output-error"
+    text = "".join(chunk.get("delta", "") for chunk in chunks)
+    assert "lacks the scope 'approve'" in text
+    assert show(server, run_id)["is_waiting"]
+
+
 @pytest_asyncio.fixture
 async def scripted() -> AsyncIterator[ScriptedModel]:
     """A model that runs what it is told to, and then says what it was told."""

@@ -109,7 +109,7 @@ class EngineRuns:
         owner: str,
     ) -> None:
         coming = asyncio.create_task(_next(events))
-        silence = REST_SECONDS
+        silence: float | None = REST_SECONDS
         try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=silence)
@@ -119,10 +119,12 @@ class EngineRuns:
                         return
                     await show(event)
                     coming, silence = asyncio.create_task(_next(events)), REST_SECONDS
-                elif (await open_waits(self._engine, run_id, owner)).is_at_rest:
+                    continue
+                waits = await open_waits(self._engine, run_id, owner)
+                if waits.is_at_rest:
                     return
-                else:
-                    silence = CHILD_SECONDS
+                # Without runs inside it, nothing changes but by an event of its own.
+                silence = CHILD_SECONDS if waits.has_inner else None
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)

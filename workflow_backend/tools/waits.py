@@ -102,11 +102,16 @@ class RunWaits:
 
 @dataclass(frozen=True, slots=True)
 class OpenWaits:
-    """What a run and the runs inside it wait for; `is_at_rest` if nothing else of them goes on."""
+    """What a run and the runs inside it wait for.
+
+    `is_at_rest` if nothing else of them goes on; `has_inner` if there are such runs, whose events
+    are not among the run's own.
+    """
 
     questions: tuple[Question, ...] = ()
     waits: tuple[RunEvent, ...] = ()
     is_at_rest: bool = False
+    has_inner: bool = False
 
 
 def instance_of(place: str) -> str:
@@ -158,7 +163,8 @@ async def open_waits(engine: Engine, run_id: str, owner: str) -> OpenWaits:
         questions += inner.questions
         waits += inner.waits
         is_quiet = is_quiet and inner.is_at_rest
-    return OpenWaits(tuple(questions), tuple(waits), is_quiet and bool(questions or waits))
+    is_at_rest = is_quiet and bool(questions or waits)
+    return OpenWaits(tuple(questions), tuple(waits), is_at_rest, bool(own.children))
 
 
 async def _child_waits(engine: Engine, run_id: str, owner: str) -> OpenWaits:
