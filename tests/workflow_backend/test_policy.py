@@ -33,7 +33,7 @@ workflows:
       - {name: note, run: echo done, working_dir: /srv/notes}
 steps:
   - {name: ask, approval: {message: "Go?", timeout: 1h}}
-  - {name: build, run: "cat /etc/hosts ${DIR}/x > out/y", env: {IN: /var/../root/key}}
+  - {name: build, run: "cat /etc/hosts ${DIR}/x > out/y", env: {IN: /var/../opt/key}}
   - {name: roll, depends: [ask, build], workflow: {ref: roll-out,
      inputs: {host: "${{ inputs.host }}"}}}
   - {name: sum, agent: {prompt: Sum it up, tools: [list_runs], budget: {tokens: 900}}}
@@ -60,7 +60,7 @@ def broken_by(rule: str, document: Any = DEPLOY, **options: Any) -> list[str] | 
         ("step.kind in ['run', 'python']", ["build", "clean", "roll-out/note"]),
         ("step.hosts.exists(host, !host.endsWith('.org'))", ["roll-out/push"]),
         ("step.paths.exists(path, path.startsWith('/etc'))", ["build"]),
-        ("'/root/key' in step.paths", ["build"]),
+        ("'/opt/key' in step.paths", ["build"]),
         ("'/srv/notes' in step.paths", ["roll-out/note"]),
         ("'KEY' in step.secrets && step.network", ["roll-out/push"]),
         ("step.risks.exists(risk, risk.contains('deletes'))", ["clean"]),

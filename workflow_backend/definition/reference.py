@@ -149,8 +149,8 @@ keeps the type of its value; otherwise the value becomes part of the text. A lit
 written `$${{{{`. Expressions are allowed in `env`, `working_dir`, `outputs`, the fields of `http`,
 the `message` of an approval, `prompt` and `system` of an agent, the `inputs` of a call, `foreach`
 and `matrix`, and in `if` and `until` without the braces; in `concurrency.group` and `notify[].url`
-they see inputs alone (the URL also `run.id`). They are refused inside `run` and `python`, where data would
-become code: put the value in `env` and use `"$NAME"` or `os.environ["NAME"]`.
+they see inputs alone (the URL also `run.id`). They are refused inside `run` and `python`, where
+data would become code: put the value in `env` and use `"$NAME"` or `os.environ["NAME"]`.
 
 | name | value |
 |---|---|
