@@ -6,6 +6,7 @@ run's end is told once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from workflow_backend import events
@@ -86,6 +87,19 @@ class RemoteRun:
         if self.end is None:
             self._look_for_end(message, body)
         return recorded
+
+    def restore(self, event: RunEvent, result: AttemptResult | None) -> None:
+        """Take in what was recorded of a step, by its event and the result of that attempt."""
+        name, kind = str(event.get("step")), event["type"]
+        number = event.get("attempt")
+        began = datetime.fromisoformat(str(event["time"])).timestamp()
+        if kind == "step_running":
+            self._attempts[name] = _Attempt(number if isinstance(number, int) else 1, began)
+            self.states.pop(name, None)
+        elif kind == "step_skipped":
+            self._skip(name, str(event.get("reason") or ""))
+        elif result is not None and name in self._attempts:
+            self._close(name, self._attempts[name], result, began)
 
     def stream_ended(self, because: str) -> None:
         """No message comes any more; without an end so far, `because` says what that means."""
