@@ -59,13 +59,13 @@ def outputs_of(step: Step, document: Workflow, *, is_whole: bool = True) -> Sequ
     if step.approval is not None:
         return ("approved", "by", "reason", "values")
     if step.http is not None:
-        plain = ("status", "headers", "body", "stdout")
-        return ("json", *plain) if step.parse == "json" else plain
+        body = ("json", "body") if step.parse == "json" else ("body",)
+        return ("status", "headers", *body, "stdout")
     if step.wait is not None:
         return () if step.wait.for_ is not None else ("payload",)
     if step.agent is not None:
-        plain = ("text", "stdout", "usage")
-        return ("json", *plain) if step.agent.output_schema is not None else plain
+        answer = ("json", "text") if step.agent.output_schema is not None else ("text",)
+        return (*answer, "stdout", "usage")
     if step.workflow is not None:
         called = document.workflows.get(step.workflow.ref)
         return None if called is None else (*called.outputs, "run_id")
