@@ -18,6 +18,7 @@ from workflow_backend.definition.expressions import (
     references,
     render,
     secret_name,
+    to_text,
 )
 from workflow_backend.definition.graph import StepGraph
 from workflow_backend.definition.model import Step, Workflow
@@ -236,7 +237,7 @@ def concurrency_group(workflow: Workflow, inputs: Mapping[str, object], run_id: 
     if workflow.concurrency is None:
         return None
     context = {"inputs": dict(inputs), "run": {"id": run_id}}
-    return str(render(workflow.concurrency.group, context))
+    return to_text(render(workflow.concurrency.group, context))
 
 
 def _filled_action(step: Step, context: Mapping[str, object]) -> dict[str, object]:
