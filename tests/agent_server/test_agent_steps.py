@@ -166,6 +166,19 @@ async def test_the_fourth_agent_above_one_another_is_refused(server: RunServer) 
     assert len(server.model.requests) == 1 + 2 * 3 + 1
 
 
+@pytest.mark.parametrize("setting", ["AGENT_SERVER_MAX_STEPS", "AGENT_SERVER_MAX_RUNS"])
+async def test_a_run_that_an_agent_starts_does_not_wait_for_the_room_that_its_agent_holds(
+    tmp_path: Path, setting: str
+) -> None:
+    inner = workflow_text({"name": "say", "run": "echo hi"})
+    variables = {"AGENT_SERVER_ISOLATION": "none", setting: "1"}
+    async with run_server(tmp_path, **variables) as server:
+        server.say(Turn(calls=[Call("execute_workflow", {"workflow": inner})]), Turn(["well"]))
+        task = {**agent("Outer.", tools=["execute_workflow"]), "timeout": "15s"}
+        run = await execute(server, workflow_text(task), None)
+    assert run["status"] == "success", step_of(run)["error"]
+
+
 async def test_cancelling_the_run_ends_the_answer_at_the_model(server: RunServer) -> None:
     server.model.hanging.clear()
     server.model.left.clear()

@@ -10,11 +10,17 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 
-from workflow_backend.engines.base import ChildResult, ChildSpec, Executor, RunOptions
+from workflow_backend.engines.base import (
+    MAX_DEPTH,
+    ChildResult,
+    ChildSpec,
+    Executor,
+    RunOptions,
+)
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.definitions import Definitions
 from workflow_backend.engines.journal.end_states import decode_states
@@ -47,6 +53,19 @@ class _Active:
     task: asyncio.Task[None]
 
 
+@dataclass(slots=True)
+class _Level:
+    """The runs with so many agents above them.
+
+    An agent step waits for the run that it has started, so that has room of its own: else steps
+    that hold all the room would wait for ever.
+    """
+
+    attempts: asyncio.Semaphore
+    waiting: OrderedDict[int, RunRow] = field(default_factory=OrderedDict)
+    outer_count: int = 0
+
+
 class RunScheduler:
     """Interprets the submitted runs, so many at a time; runs inside others are not counted."""
 
@@ -66,18 +85,17 @@ class RunScheduler:
         self._definitions = definitions
         self._feeds = feeds
         self._max_runs = max_runs
-        self._attempts = asyncio.Semaphore(max_attempts)
+        levels = range(MAX_DEPTH + 1)
+        self._levels = [_Level(asyncio.Semaphore(max_attempts)) for _ in levels]
         self._on_finished = on_finished
         self._groups = Groups()
-        self._waiting: OrderedDict[int, RunRow] = OrderedDict()
         self._active: dict[int, _Active] = {}
-        self._outer_count = 0
         self._is_closing = False
 
     @property
     def waiting_count(self) -> int:
         """How many runs wait."""
-        return len(self._waiting) + self._groups.waiting_count
+        return sum(len(level.waiting) for level in self._levels) + self._groups.waiting_count
 
     def resume(self, rows: list[RunRow]) -> None:
         """Go on with the runs that an earlier engine left; those under way keep their groups.
@@ -101,14 +119,15 @@ class RunScheduler:
             return
         before = self._groups.before(row) if row.group_policy == "cancel_running" else []
         if self._groups.enter(row):
-            self._waiting[row.id] = row
+            self._levels[row.depth].waiting[row.id] = row
             self._start_waiting()
         for other in before:
             self._let_go(other, f"run {row.run_id} of the group `{row.run_group}` took its place")
 
     def cancel(self, run: int, reason: str) -> asyncio.Task[None] | None:
         """Cancel the run; the task that ends when the run has, None if it is not here."""
-        row = self._waiting.pop(run, None)
+        popped = (level.waiting.pop(run, None) for level in self._levels)
+        row = next(filter(None, popped), None)
         if row is None:
             row = self._groups.take_out(run)
         if row is not None:
@@ -128,7 +147,8 @@ class RunScheduler:
     async def close(self) -> None:
         """Stop interpreting: steps that run are ended, and their runs stay unfinished."""
         self._is_closing = True
-        self._waiting.clear()
+        for level in self._levels:
+            level.waiting.clear()
         self._groups.clear()
         tasks = [active.task for active in self._active.values()]
         for task in tasks:
@@ -145,33 +165,34 @@ class RunScheduler:
         self.cancel(run, reason)
 
     def _start_waiting(self) -> None:
-        while self._waiting and self._outer_count < self._max_runs and not self._is_closing:
-            _, row = self._waiting.popitem(last=False)
-            self._start(row)
+        for level in self._levels:
+            while level.waiting and level.outer_count < self._max_runs and not self._is_closing:
+                _, row = level.waiting.popitem(last=False)
+                self._start(row)
 
     def _start(self, row: RunRow) -> _Active:
         runtime = JournalRuntime(
             row,
             self._store,
             self._executor,
-            self._attempts,
+            self._levels[row.depth].attempts,
             self._run_child,
             lambda: self._is_closing,
         )
         task = asyncio.create_task(self._run(row, runtime), name=f"run {row.run_id}")
         active = self._active[row.id] = _Active(row, runtime, task)
-        self._outer_count += row.parent is None
+        self._levels[row.depth].outer_count += row.parent is None
         task.add_done_callback(lambda _: self._ended(row))
         return active
 
     def _ended(self, row: RunRow) -> None:
         del self._active[row.id]
-        self._outer_count -= row.parent is None
+        self._levels[row.depth].outer_count -= row.parent is None
         following = self._groups.leave(row)
         if self._is_closing:
             return
         if following is not None:
-            self._waiting[following.id] = following
+            self._levels[following.depth].waiting[following.id] = following
         for active in list(self._active.values()):
             if active.row.parent == row.run_id:
                 active.runtime.request_cancel(_PARENT_ENDED)
