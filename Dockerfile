@@ -27,7 +27,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="Agent Server" \
     org.opencontainers.image.description="OpenAI-compatible LLM gateway and workflow agent server" \
-    org.opencontainers.image.version="1.1.0" \
+    org.opencontainers.image.version="1.2.0" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.base.name="docker.io/library/python:3.11.14-slim-bookworm"
 # bubblewrap isolates steps; tini, as process 1, reaps what killed steps leave behind. Their versions
