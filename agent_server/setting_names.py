@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 from agent_server.provider_variables import PROVIDER_FIELDS, PROVIDER_NAMES, by_field
 
 PREFIX = "AGENT_SERVER_"
+# Settings whose names begin so may also stand in a table of the file.
+TABLES = ("temporal",)
 CONFIG_VARIABLE = f"{PREFIX}CONFIG_FILE"
 
 
@@ -43,6 +45,7 @@ class SettingNames:
             content = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
             raise SettingsError(f"{CONFIG_VARIABLE}: cannot read {path}: {exc}") from None
+        content = _flattened(content)
         known = {*self._fields, *PROVIDER_NAMES} - {"config_file", *PROVIDER_FIELDS}
         if unknown := sorted(set(content) - known):
             raise SettingsError(f"{path}: no such setting: {', '.join(unknown)}")
@@ -64,6 +67,16 @@ class SettingNames:
         name = names[str(place[0])]
         is_listed = name in PROVIDER_FIELDS and len(place) > 1
         return str(place[1]) if is_listed else self.variable_of(name)
+
+
+def _flattened(content: Mapping[str, object]) -> dict[str, object]:
+    """The values, where `dev_server` of a table `temporal` is the setting `temporal_dev_server`."""
+    flat = {name: value for name, value in content.items() if name not in TABLES}
+    for table in TABLES:
+        values = content.get(table, {})
+        values = values if isinstance(values, dict) else {"": values}
+        flat |= {f"{table}_{name}": value for name, value in values.items()}
+    return flat
 
 
 def _reason(message: str) -> str:

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
-from agent_server.gateway_settings import GatewaySettings
+from agent_server.engine_settings import EngineName, EngineSettings
 from agent_server.provider_variables import by_field
 from agent_server.setting_names import PREFIX, SettingNames, SettingsError
 from agent_server.setting_types import LocalPath, Seconds, Secret, UpperCase, Words
@@ -35,7 +35,10 @@ INHERITED_VARIABLES = (
 BACKEND_FIELDS = (
     "data_dir", "isolation", "http_allow", "secrets_file", "max_runs", "max_steps",
     "step_timeout_seconds", "step_output_bytes", "step_log_bytes", "artefacts_dir",
-    "artefact_bytes", "run_artefact_bytes", "policy_file", "otel",
+    "artefact_bytes", "run_artefact_bytes", "policy_file", "otel", "engine", "runners",
+    "temporal_host", "temporal_namespace", "temporal_api_key", "temporal_tls", "temporal_tls_ca",
+    "temporal_tls_cert", "temporal_tls_key", "temporal_dev_server", "temporal_task_queue",
+    "secret_key",
 )  # fmt: skip
 
 
@@ -44,7 +47,7 @@ def _data_home() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "share") / "agent-server"
 
 
-class Settings(GatewaySettings):
+class Settings(EngineSettings):
     """Every setting, with its default, its bounds and what it does."""
 
     agent: Annotated[
@@ -74,9 +77,10 @@ class Settings(GatewaySettings):
             description="Where the journal and the lock file are; one server at a time.",
         ),
     ]
-    engine: Annotated[Literal["journal"], Field(description="The engine that runs workflows.")] = (
-        "journal"
-    )
+    engine: Annotated[
+        EngineName,
+        Field(description="The engine that new runs go to; a run stays where it began."),
+    ] = "journal"
     isolation: Annotated[
         Literal["auto", "bwrap", "none"],
         Field(
@@ -223,17 +227,17 @@ class Settings(GatewaySettings):
         environment = child_environment()
         for name in BACKEND_FIELDS:
             value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
             if value is not None:
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
                 environment[variable_of(name)] = text
-        if self.secret_key:
-            environment[variable_of("secret_key")] = self.secret_key.get_secret_value()
         environment |= secret_variables()
         if self.otel:
             environment |= telemetry_variables()
         files = (
             self.config_file, self.mcp_config, self.secrets_file, self.policy_file,
-            self.gateway_config, *hidden,
+            self.gateway_config, self.temporal_tls_key, *hidden,
         )  # fmt: skip
         environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
         environment[f"{PREFIX}LOG_LEVEL"] = self.log_level

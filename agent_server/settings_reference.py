@@ -61,6 +61,7 @@ SECTIONS: Mapping[str, str] = {
     "host": "Server",
     "provider": "Providers",
     "database_url": "Keys, usage and money",
+    "temporal_host": "Temporal",
     "agent": "Agent",
     "data_dir": "Workflows",
     "mcp_config": "MCP servers",

@@ -10,22 +10,21 @@ import logging
 import signal
 import sys
 
-from workflow_backend.artefacts import ArtefactLimits
 from workflow_backend.backend import Backend
 from workflow_backend.definition.policy import NO_POLICY, PolicyError, read_policy
+from workflow_backend.engine_choice import has_temporal, open_engines, step_settings_of, traced_by
+from workflow_backend.engines.base import EngineUnavailableError
 from workflow_backend.engines.journal import (
     JournalBrokenError,
-    JournalEngine,
     JournalLockedError,
-    JournalSettings,
     JournalVersionError,
 )
 from workflow_backend.hooks import Hooks
 from workflow_backend.log_mask import mask_log
-from workflow_backend.process_guard import guard_process
+from workflow_backend.process_guard import end_at_once, guard_process
 from workflow_backend.schedules.file import ScheduleFileError
 from workflow_backend.secrets import Secrets, SecretsError, open_secrets
-from workflow_backend.server import VERSION, create_server, serve_stdio
+from workflow_backend.server import create_server, serve_stdio
 from workflow_backend.settings import (
     BackendSettings,
     SettingsError,
@@ -34,12 +33,10 @@ from workflow_backend.settings import (
     take_server_link,
 )
 from workflow_backend.stdio import StdioError, check_stdio
-from workflow_backend.steps.executor import StepExecutor, StepSettings
 from workflow_backend.steps.isolation import IsolationError
-from workflow_backend.steps.limits import StepLimits
 from workflow_backend.steps.server_link import ServerLink
 from workflow_backend.tools.scheduled_starts import keeping_schedules
-from workflow_backend.tracing import TracingError, traced
+from workflow_backend.tracing import TracingError
 
 _CANNOT_START = (
     SettingsError,
@@ -47,6 +44,7 @@ _CANNOT_START = (
     PolicyError,
     TracingError,
     IsolationError,
+    EngineUnavailableError,
     JournalLockedError,
     JournalVersionError,
     JournalBrokenError,
@@ -58,6 +56,7 @@ _CANNOT_START = (
 
 def main() -> int:
     """Run the backend; the answer is the exit code."""
+    settings = None
     try:
         check_stdio()
         settings, variables = load_settings(), take_secret_variables()
@@ -74,14 +73,18 @@ def main() -> int:
         asyncio.run(run_backend(settings, secrets, hooks, server))
     except _CANNOT_START as error:
         sys.stderr.write(f"workflow backend: {error}\n")
-        return 2
-    return 0
+        code = 2
+    else:
+        code = 0
+    if settings is not None and has_temporal(settings):
+        end_at_once(code)
+    return code
 
 
 async def run_backend(
     settings: BackendSettings, secrets: Secrets, hooks: Hooks, server: ServerLink | None = None
 ) -> None:
-    """Open the engine and serve until the client or a signal ends it.
+    """Open the engines and serve until the client or a signal ends it.
 
     `server` is whom agent steps ask.
 
@@ -89,46 +92,24 @@ async def run_backend(
         IsolationError: Steps cannot be isolated as the settings demand.
         JournalBrokenError: The journal cannot be read, or not be written any more.
         JournalLockedError: Another process uses the data folder.
+        EngineUnavailableError: The dev server of Temporal does not start.
         PolicyError: The file of rules cannot be used.
     """
     policy = read_policy(settings.policy_file) if settings.policy_file else NO_POLICY
-    step_settings = StepSettings(
-        data_dir=settings.data_dir,
-        isolation=settings.isolation,
-        require_explicit_none=settings.require_isolation,
-        hidden_paths=(*settings.hidden_paths, *filter(None, [settings.policy_file])),
-        allowed_hosts=settings.http_allow,
-        secrets=secrets,
-        server=server,
-        limits=StepLimits(
-            timeout_seconds=settings.step_timeout_seconds,
-            stdout_characters=settings.step_output_bytes,
-            log_bytes=settings.step_log_bytes,
-        ),
-        artefacts_dir=settings.artefacts_dir,
-        artefact_limits=ArtefactLimits(settings.artefact_bytes, settings.run_artefact_bytes),
-    )
-    executor = StepExecutor(step_settings)
-    journal_settings = JournalSettings(
-        data_dir=settings.data_dir,
-        max_running_runs=settings.max_runs,
-        max_running_attempts=settings.max_steps,
-        artefacts=executor.artefacts,
-    )
-    steps = traced(executor, VERSION) if settings.otel else executor
-    async with JournalEngine(journal_settings, steps) as engine:
+    step_settings = step_settings_of(settings, secrets, server)
+    async with open_engines(settings, step_settings, traced_by(settings)) as engines:
         backend = Backend(
-            engine=engine,
-            isolation=executor.isolation,
+            engine=engines.engine,
+            isolation=engines.executor.isolation,
             hooks=hooks,
-            artefacts=executor.artefacts,
+            artefacts=engines.executor.artefacts,
             secrets=secrets,
             policy=policy,
             has_server=server is not None,
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,
         )
-        failing = asyncio.create_task(engine.failure())
+        failing = asyncio.create_task(engines.journal.failure())
         try:
             async with keeping_schedules(backend, settings.data_dir):
                 await _serve_until_signal(backend, settings, failing)

@@ -1,5 +1,6 @@
 """What the tools work with: the engine, and the facts of this machine that plans need."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -8,7 +9,8 @@ from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.plan import Plan, plan
 from workflow_backend.definition.policy import NO_POLICY, Policy
-from workflow_backend.engines.base import Engine
+from workflow_backend.engines.base import Engine, EngineBusyError, EngineUnavailableError
+from workflow_backend.engines.runners import KnowsRunners
 from workflow_backend.hooks import Hooks
 from workflow_backend.schedules.base import Schedules
 from workflow_backend.secrets import Secrets
@@ -34,6 +36,13 @@ class Backend:
     has_server: bool = False
     schedules: Schedules | None = None
     is_closing: bool = False
+
+    async def know_runner(self, name: str | None = None) -> None:
+        """Ask the engine which runners there are, unless this one is known to be there."""
+        if name in self.runners or not isinstance(self.engine, KnowsRunners):
+            return
+        with contextlib.suppress(EngineUnavailableError, EngineBusyError):
+            self.runners = await self.engine.runners(name) or (LOCAL_RUNNER,)
 
     def plan(self, workflow: Workflow, inputs: Mapping[str, object], owner: str) -> Plan:
         """What a run of the owner would do here."""

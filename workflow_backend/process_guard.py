@@ -6,9 +6,11 @@ files that it makes are its user's alone.
 """
 
 import ctypes
+import logging
 import os
 import resource
 import sys
+from typing import NoReturn
 
 _PR_SET_DUMPABLE = 4
 
@@ -21,3 +23,15 @@ def guard_process() -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process without the interpreter's own end, once all is closed and written.
+
+    The threads of Temporal's SDK may abort a process that ends while they do (temporalio/sdk-python
+    issue 300); nothing that is left to do there is of use.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(code)

@@ -17,9 +17,9 @@ from workflow_backend.tools.refusals import RefusingServer
 from workflow_backend.tools.rerun_tools import register_rerun_tools
 from workflow_backend.tools.run_tools import register_run_tools
 from workflow_backend.tools.schedule_tools import register_schedule_tools
+from workflow_backend.version import VERSION
 
 NAME = "workflow-backend"
-VERSION = "1.0.0"
 INSTRUCTIONS = (
     "Write workflows (get_workflow_schema, list_templates), check them (compile_workflow), show"
     " what they would do (plan_workflow) and run them (execute_workflow). Data in results is"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflow_backend.secrets.collection import SecretVariables
@@ -31,7 +31,11 @@ class BackendSettings(BaseSettings):
     """What the backend is told; frozen."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AGENT_SERVER_", frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix="AGENT_SERVER_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
     )
 
     data_dir: Path = Field(
@@ -92,12 +96,48 @@ class BackendSettings(BaseSettings):
     run_artefact_bytes: int = Field(
         default=1024**3, ge=1_024, description="Most bytes of artefacts and logs of one run."
     )
+    engine: Literal["journal", "temporal"] = Field(
+        default="journal", description="The engine that new runs go to."
+    )
+    runners: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Task queues that `runner` may name though nobody polls them."
+    )
+    temporal_host: str | None = Field(
+        default=None, validation_alias="TEMPORAL_HOST", description="Cluster, as `host:port`."
+    )
+    temporal_namespace: str = Field(
+        default="default", validation_alias="TEMPORAL_NAMESPACE", description="Its namespace."
+    )
+    temporal_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="TEMPORAL_API_KEY",
+        description="Key of Temporal Cloud; with it TLS is on.",
+        repr=False,
+    )
+    temporal_tls: bool = Field(
+        default=False, validation_alias="TEMPORAL_TLS", description="TLS without a key."
+    )
+    temporal_tls_ca: Path | None = Field(
+        default=None, validation_alias="TEMPORAL_TLS_CA", description="PEM file of the authority."
+    )
+    temporal_tls_cert: Path | None = Field(
+        default=None, validation_alias="TEMPORAL_TLS_CERT", description="PEM file of our own."
+    )
+    temporal_tls_key: Path | None = Field(
+        default=None, validation_alias="TEMPORAL_TLS_KEY", description="PEM file of its key."
+    )
+    temporal_dev_server: bool = Field(
+        default=False, description="Whether Temporal's dev server runs here, for this process."
+    )
+    temporal_task_queue: str = Field(
+        default="agent-server", description="Task queue of this server."
+    )
     otel: bool = Field(
         default=False, description="Whether spans of attempts are sent by OTLP over HTTP."
     )
     log_level: LogLevel = Field(default="WARNING", description="Least level of a log line.")
 
-    @field_validator("http_allow", mode="before")
+    @field_validator("http_allow", "runners", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return _split(value.replace(",", " "), None) if isinstance(value, str) else value
@@ -123,7 +163,7 @@ def load_settings(given: Mapping[str, Any] | None = None) -> BackendSettings:
         return BackendSettings(**(given or {}))
     except ValidationError as error:
         faults = [
-            f"AGENT_SERVER_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}"
+            f"{_variable('_'.join(map(str, detail['loc'])))}: {detail['msg']}"
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("; ".join(faults)) from None
@@ -153,6 +193,11 @@ def take_server_link(settings: BackendSettings, phrase: str | None) -> ServerLin
         return server_link(settings.url, key, phrase)
     except ValueError as error:
         raise SettingsError(f"{_SIGNING_KEY}: {error}") from None
+
+
+def _variable(name: str) -> str:
+    """The variable of a field, or of its alias, which is a variable's name itself."""
+    return name if name.isupper() else f"AGENT_SERVER_{name.upper()}"
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

@@ -109,7 +109,9 @@ def _register_compile(server: MCPServer, backend: Backend) -> None:
 
         `can_run` is false if something is missing; `blockers` says what.
         """
-        return backend.plan(valid_workflow(workflow, backend), inputs or {}, owner_of(ctx))
+        checked = valid_workflow(workflow, backend)
+        await backend.know_runner(checked.runner)
+        return backend.plan(checked, inputs or {}, owner_of(ctx))
 
 
 def _register_schema(server: MCPServer) -> None:

@@ -63,8 +63,8 @@ class EngineRuns:
         Raises:
             RefusalError: It cannot run as it is; the message says what to mend.
         """
-        values = self.runnable(workflow, inputs or {}, owner)
         chosen = run_id or str(uuid.uuid4())
+        values, filled = await self.prepared(workflow, inputs or {}, chosen, owner, options)
         earlier = None if run_id is None else await self._earlier(chosen, owner)
         if earlier is not None and dict(earlier.inputs) != values:
             raise RefusalError(
@@ -72,12 +72,28 @@ class EngineRuns:
                 f"The run {chosen} was started with other inputs; choose another run id.",
             )
         with engine_refusals(chosen):
-            try:
-                filled = options_of(workflow, values, chosen, options)
-            except ExpressionError as error:
-                problem = Problem("concurrency.group", str(error), "Mend the expression.")
-                raise with_problems("invalid_inputs", "The run has no group:", [problem]) from error
             return await self._engine.start(chosen, workflow, values, owner, filled), not earlier
+
+    async def prepared(
+        self,
+        workflow: Workflow,
+        inputs: Mapping[str, object],
+        run_id: str,
+        owner: str,
+        options: RunOptions | None = None,
+    ) -> tuple[dict[str, object], RunOptions]:
+        """The values of all inputs, and all options, of a run that can begin.
+
+        Raises:
+            RefusalError: It cannot run as it is; the message says what to mend.
+        """
+        await self._backend.know_runner(workflow.runner)
+        values = self.runnable(workflow, inputs, owner)
+        try:
+            return values, options_of(workflow, values, run_id, options)
+        except ExpressionError as error:
+            problem = Problem("concurrency.group", str(error), "Mend the expression.")
+            raise with_problems("invalid_inputs", "The run has no group:", [problem]) from error
 
     async def report_events(
         self,

@@ -6,6 +6,7 @@ from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
 
 from workflow_backend.backend import Backend
+from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.tools.calls import ToolContext, owner_of
 from workflow_backend.tools.results import (
     Integration,
@@ -61,12 +62,13 @@ def register_environment_tools(server: MCPServer, backend: Backend) -> None:
     @server.tool(title="List runners", annotations=_READS)
     async def get_workflow_runners() -> RunnersResult:
         """List the places where workflows can run; `runner` of a workflow names one."""
+        await backend.know_runner()
         runners = [
             Runner(
                 name=name,
-                description="This machine.",
+                description="This machine." if name == LOCAL_RUNNER else "A task queue.",
                 available=True,
-                engine="journal",
+                engine=backend.engine.name,
                 isolation=backend.isolation,
                 step_kinds=_KINDS,
             )

@@ -245,6 +245,11 @@ class JournalEngine(Engine):
         self._require_open()
         return await self._scheduler.states(await self._reader.find(run_id, owner))
 
+    async def has(self, run_id: str) -> bool:
+        """Whether a run has this id, whoever owns it."""
+        self._require_open()
+        return await self._store.is_taken(run_id)
+
     async def step_outputs(self, run_id: str, owner: str, step: str) -> Mapping[str, object]:
         """All recorded outputs of the step's last ended attempt; empty if none has ended.
 

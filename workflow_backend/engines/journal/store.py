@@ -121,6 +121,10 @@ class JournalStore:
         rows = await self._read(query, (run_id, owner))
         return RunRow.of(rows[0]) if rows else None
 
+    async def is_taken(self, run_id: str) -> bool:
+        """Whether a run has this id, whoever owns it."""
+        return bool(await self._read("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)))
+
     async def open_runs(self) -> list[RunRow]:
         """The runs of which something may still go on, oldest first."""
         query = f"SELECT {RUN_COLUMNS} FROM runs WHERE closed_at IS NULL ORDER BY id"  # noqa: S608

@@ -9,6 +9,7 @@ there. Temporal carries no output while it is written: runs have no `step_output
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
     Engine,
+    EngineBusyError,
     EngineUnavailableError,
     Executor,
     Page,
@@ -32,6 +34,7 @@ from workflow_backend.engines.base import (
     RunEndedError,
     RunEvent,
     RunFilter,
+    RunNotFoundError,
     RunOptions,
     Signalled,
 )
@@ -40,14 +43,18 @@ from workflow_backend.engines.temporal import wire
 from workflow_backend.engines.temporal.dev_server import DevServer, keep_runs
 from workflow_backend.engines.temporal.feed import RunFeed
 from workflow_backend.engines.temporal.host import WorkerHost
+from workflow_backend.engines.temporal.keeper import has_visited
 from workflow_backend.engines.temporal.link import Link
 from workflow_backend.engines.temporal.listing import Listing
 from workflow_backend.engines.temporal.options import Cluster, TemporalSettings
 from workflow_backend.engines.temporal.runners import Runners
 from workflow_backend.engines.temporal.runs import run_of
+from workflow_backend.engines.temporal.schedules import TemporalSchedules
 from workflow_backend.engines.temporal.starts import Starts
+from workflow_backend.schedules.base import PrepareRun, Schedules
 from workflow_backend.step_state import StepState, states_from_json
 
+_BRIEF = timedelta(seconds=2)
 _GONE = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
 
 
@@ -240,6 +247,24 @@ class TemporalEngine(Engine):
         async with contextlib.aclosing(feed.events(run_id, owner, after_seq)) as events:
             async for event in events:
                 yield event
+
+    async def has(self, run_id: str) -> bool:
+        """Whether a run has this id; while the cluster is away, whether it left files here."""
+        try:
+            handle = await RunFeed(self._open_link()).handle(run_id)
+            await self._open_link().call(handle.describe(rpc_timeout=_BRIEF))
+        except (EngineUnavailableError, EngineBusyError):
+            return has_visited(self._settings.data_dir, run_id)
+        except (RunNotFoundError, RPCError):
+            return False
+        return True
+
+    def schedules(self, prepare: PrepareRun) -> Schedules:
+        """The schedules that the cluster keeps; this machine begins their runs by `prepare`."""
+        link = self._open_link()
+        if self._host is not None:
+            self._host.begins.prepare = prepare
+        return TemporalSchedules(link, self._settings)
 
     async def runners(self, asked: str | None = None) -> tuple[str, ...]:
         """The runners that there are; `asked` is among them if somebody polls it."""

@@ -99,3 +99,8 @@ class Keeper:
         for store in self._stores:
             store.forget(run_id)
         (self._visited / run_id).unlink(missing_ok=True)
+
+
+def has_visited(data_dir: Path, run_id: str) -> bool:
+    """Whether this machine has made attempts of the run."""
+    return bool(RUN_ID.fullmatch(run_id)) and (data_dir / VISITED / run_id).exists()

@@ -9,6 +9,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote
 
@@ -55,14 +56,14 @@ class InvalidCursorError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A run's place in the list: when it began, and its id."""
+    """A run's place in the list: when it began, and its id in few letters."""
 
     began_at: datetime
-    run_id: str
+    run: str
 
     def encode(self) -> str:
         """The cursor that continues after this run."""
-        text = orjson.dumps([self.began_at.isoformat(), self.run_id])
+        text = orjson.dumps([self.began_at.isoformat(), self.run])
         return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
     @classmethod
@@ -74,8 +75,8 @@ class Position:
         """
         try:
             padded = cursor + "=" * (-len(cursor) % 4)
-            began_at, run_id = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
-            return cls(datetime.fromisoformat(began_at).astimezone(UTC), str(run_id))
+            began_at, run = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
+            return cls(datetime.fromisoformat(began_at).astimezone(UTC), str(run))
         except (ValueError, TypeError, binascii.Error):
             raise InvalidCursorError(
                 "the cursor is not one that this server gave; leave it out to begin with the newest"
@@ -212,7 +213,7 @@ def _between(query: str, since: datetime, until: datetime) -> str:
 
 
 def _position(execution: WorkflowExecution) -> Position:
-    return Position(execution.start_time, execution.id)
+    return Position(execution.start_time, sha256(execution.id.encode()).hexdigest()[:12])
 
 
 def _quoted(text: str) -> str:
