@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from agent_server.accounts.keys import digest_of
 from agent_server.app import create_app
-from agent_server.guard import OPEN_PATHS
+from agent_server.guard import HOOKS_PREFIX, OPEN_PATHS
 from agent_server.settings import Settings
 from tests.running_server import RunningServer, ask, running_server
 
@@ -148,6 +148,8 @@ KEYS = (
 )
 # Whoever has a key is told that this is no route.
 NO_ROUTE = ("POST", "/v1/responses/{response_id}")
+# The one route for keys that approve; an empty body decides nothing.
+DECIDES = ("POST", "/v1/workflows/runs/{run_id}/approvals/{step}")
 # Routes for administrators, which a key of the scope `chat` must not reach either.
 ADMINS = ("/metrics", "/v1/keys", "/v1/keys/{key_id}")
 
@@ -187,9 +189,14 @@ def test_every_route_wants_a_key_of_the_right_scope(keyed: RunningServer, tmp_pa
         if template in OPEN_PATHS:
             assert status(None) in {200, 503}, path
             continue
+        if template.startswith(HOOKS_PREFIX):
+            # Its token is the secret, and here is no backend that could know one.
+            assert status(None) == 404, path
+            continue
         assert (status(None), status(UNKNOWN), status("")) == (401, 401, 401), (method, path)
-        assert status(APPROVER) == (404 if (method, template) == NO_ROUTE else 403), (method, path)
-        if template in ADMINS:
+        expected = {NO_ROUTE: 404, DECIDES: 400}.get((method, template), 403)
+        assert status(APPROVER) == expected, (method, path)
+        if template in ADMINS or (method, template) == DECIDES:
             assert status(MEMBER) == 403, (method, path)
 
 
