@@ -271,6 +271,22 @@ async def test_runs_are_listed_newest_first_with_a_cursor(tmp_path: Path) -> Non
         assert {run.engine for run in first.runs} == {"kubiya"}
 
 
+async def test_the_runners_are_those_of_the_api_after_the_one_for_the_default(
+    tmp_path: Path,
+) -> None:
+    async with kubiya_api(GOOD) as api, engine_on(tmp_path, api) as engine:
+        assert await engine.runners() == ("local", "kubiya-hosted", "gke")
+        health = {runner.name: runner.is_healthy for runner in await engine.runner_details()}
+        assert health == {"kubiya-hosted": True, "gke": None}
+
+
+async def test_an_id_is_taken_whoever_has_it(tmp_path: Path) -> None:
+    async with kubiya_api(GOOD) as api, engine_on(tmp_path, api) as engine:
+        assert not await engine.has("r1")
+        await engine.start("r1", WORKFLOW, {}, OWNER)
+        assert await engine.has("r1")
+
+
 async def test_a_server_that_stops_ends_its_runs_as_lost(tmp_path: Path) -> None:
     async with kubiya_api(Stream([RUNNING], ending="silence")) as api:
         async with engine_on(tmp_path, api) as engine:

@@ -16,6 +16,7 @@ from typing import Self
 import orjson
 from typing_extensions import override
 
+from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
     Engine,
@@ -154,16 +155,29 @@ class KubiyaEngine(Engine):
     def name(self) -> str:
         return "kubiya"
 
-    async def runners(self) -> Sequence[VendorRunner]:
-        """The runners that the API lists, a minute old at most.
+    async def runners(self, asked: str | None = None) -> tuple[str, ...]:
+        """The names of the runners that the API lists; `local` stands for the default one.
 
         Raises:
             EngineUnavailableError: They cannot be asked for, and none are known.
+        """
+        return (LOCAL_RUNNER, *(runner.name for runner in await self.runner_details()))
+
+    async def runner_details(self) -> tuple[VendorRunner, ...]:
+        """The runners that the API lists, with their health, a minute old at most.
+
+        Raises:
+            EngineUnavailableError: As `runners`.
         """
         try:
             return await self._runners.all()
         except KubiyaError as error:
             raise EngineUnavailableError(str(error)) from error
+
+    async def has(self, run_id: str) -> bool:
+        """Whether a run has this id, whoever owns it."""
+        self._require_open()
+        return await self._store.is_taken(run_id)
 
     def lacks(self, workflow: Workflow) -> Sequence[str]:
         """What keeps the workflow from running there, each with its place."""
