@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.workflow_backend.attempts import LIMITS
+from tests.workflow_backend.attempts import LIMITS, pids_with
 from workflow_backend.engines.base import Engine, Executor, Run, RunEvent
 from workflow_backend.engines.journal import JournalEngine, JournalSettings
 from workflow_backend.engines.temporal.engine import TemporalEngine
@@ -123,3 +123,11 @@ def of_step(events: Sequence[RunEvent], step: str) -> list[object]:
 
 def statuses(run: Run) -> dict[object, object]:
     return {step["name"]: step["status"] for step in run.steps}
+
+
+async def processes(word: str, count: int = 1) -> list[int]:
+    """The processes with this word in their command line, once there are so many."""
+    async with asyncio.timeout(SECONDS):
+        while len(found := pids_with(word)) < count:  # noqa: ASYNC110 - no children of ours
+            await asyncio.sleep(0.01)
+    return found

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.workflow_backend.attempts import has_died, pids_with
-from tests.workflow_backend.conformance.places import Place, of_step, statuses, types
+from tests.workflow_backend.attempts import has_died
+from tests.workflow_backend.conformance.places import Place, of_step, processes, statuses, types
 from tests.workflow_backend.journals import Gated, step, workflow
 from workflow_backend.engines.base import (
     AttemptResult,
@@ -30,10 +30,7 @@ async def test_a_cancel_ends_every_process_of_a_group_in_time(place: Place) -> N
     async with place.engine() as engine:
         await engine.start(place.id(), flow, {}, place.owner)
         await place.until(engine, "step_running", "a")
-        async with asyncio.timeout(20):
-            while len(pids_with(word)) < 3:  # noqa: ASYNC110 - processes of the step
-                await asyncio.sleep(0.01)
-        pids = pids_with(word)
+        pids = await processes(word, 3)
         began = asyncio.get_running_loop().time()
         run = await engine.cancel(place.id(), place.owner, "not needed any more")
         assert all(has_died(pid, 0) for pid in pids)

@@ -12,7 +12,7 @@ import pytest
 from tests.workflow_backend.attempts import has_died, pids_with
 from tests.workflow_backend.conformance.conftest import require_program
 from tests.workflow_backend.conformance.hosts import Host, Task
-from tests.workflow_backend.conformance.places import Place, of_step, statuses
+from tests.workflow_backend.conformance.places import Place, of_step, processes, statuses
 from tests.workflow_backend.journals import Gated, step, workflow
 from workflow_backend.engines.base import RunEvent
 from workflow_backend.engines.temporal.dev_server import DATABASE, DevServer
@@ -49,10 +49,7 @@ async def test_kill_9_of_the_worker_repeats_only_what_had_not_ended(place: Place
     task = Task(place, flow, {place.id(): 0}, QUICK[place.kind])
     first = Host(task)
     read_until(first, "step_complete", "a")
-    async with asyncio.timeout(20):
-        while len(pids_with(word)) < 2:  # noqa: ASYNC110 - processes of the steps
-            await asyncio.sleep(0.01)
-    orphans = pids_with(word)
+    orphans = await processes(word, 2)
     first.kill()
     first.close()
     # The reaper ends them, or they would run beside their own repeats.
@@ -72,9 +69,7 @@ async def test_a_lost_attempt_is_not_repeated_if_its_step_says_so(place: Place) 
     once = {"limit": 3, "interval": "10ms", "on_worker_lost": False}
     flow = workflow(step("a", run=f"{NOTE}; sleep {word}", retry=once), step("b", "a"))
     first = Host(Task(place, flow, {place.id(): 0}, QUICK[place.kind]))
-    async with asyncio.timeout(20):
-        while not pids_with(word):  # noqa: ASYNC110 - the process of the step
-            await asyncio.sleep(0.01)
+    await processes(word)
     first.kill()
     first.close()
     async with place.engine(**QUICK[place.kind]) as engine:

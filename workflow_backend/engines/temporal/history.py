@@ -157,7 +157,16 @@ class RunHistory:
         self.was_cut_off = True
         status, error = _CLOSED_AS[fact.kind]
         message = str(fact.values.get("message") or "")
-        error = f"{error}: {message}" if message else error
+        if fact.kind == "failed" and fact.name == wire.CANNOT_CONTINUE:
+            error = message
+        elif fact.kind == "failed" and not fact.name and self.arguments is not None:
+            # A failure of no type is the SDK's own: the code asked for other things than before.
+            error = (
+                f"the run began with version {self.arguments.interpreter} of the interpreter, and"
+                " the program that went on with it does not do the same: start it again"
+            )
+        elif message:
+            error = f"{error}: {message}"
         workflow = str(self.arguments.workflow.get("name")) if self.arguments else ""
         return events.workflow_complete(workflow, status, error, {})
 

@@ -118,7 +118,8 @@ class HistoryReader:
             return _fact(event, kind, values=values)
         failure = event.workflow_execution_failed_event_attributes.failure
         reason = event.workflow_execution_terminated_event_attributes.reason
-        return _fact(event, kind, values={"message": failure.message or reason})
+        name = failure.application_failure_info.type
+        return _fact(event, kind, name=name, values={"message": failure.message or reason})
 
     async def _first(self, payloads: Sequence[Payload]) -> Any:
         values = await self._converter.decode(payloads[:1])

@@ -31,17 +31,25 @@ GROUP = "group"
 JOIN = "join"
 LEAVE = "leave"
 PROBE = "probe"
+FIRING = "firing"
+BEGIN = "begin"
+FIRED = "fired"
 # Where outputs are that a run took over from another one.
 KEPT = "kept:"
 # An attempt that a worker gave up because it ends itself; another one makes it again.
 WORKER_STOPPED = "WorkerStopped"
+CANNOT_CONTINUE = "CannotContinue"
 
 _LOST = "worker_lost: the worker that ran this attempt died or cannot be reached"
 
 
 @dataclass(frozen=True, slots=True)
 class RunArguments:
-    """All that a run is started with; `group` is the workflow id of its concurrency group."""
+    """All that a run is started with.
+
+    `group` is the workflow id of its concurrency group, `told` that of whom it tells of its end
+    besides.
+    """
 
     run_id: str
     owner: str
@@ -58,6 +66,7 @@ class RunArguments:
     scheduled_by: str | None = None
     group: str | None = None
     is_admitted: bool = True
+    told: str | None = None
 
     def to_json(self) -> Json:
         """The arguments as a payload."""

@@ -38,7 +38,8 @@ class RunWorkflow:
             raise ApplicationError(
                 f"the run began with version {version} of the interpreter, which this program"
                 f" (versions {min(SUPPORTED_VERSIONS)} to {max(SUPPORTED_VERSIONS)}) cannot"
-                " continue; start it again"
+                " continue; start it again",
+                type=wire.CANNOT_CONTINUE,
             )
         interpreting = asyncio.create_task(self._interpret())
         while not interpreting.done():
@@ -98,5 +99,5 @@ class RunWorkflow:
                 name = str(arguments.workflow.get("name"))
                 await runtime.complete(events.workflow_complete(name, "failed", reason, {}), {})
         if runtime.outcome is None:
-            raise ApplicationError("the interpretation ended without an outcome")
+            raise ApplicationError("the interpretation has no outcome", type="NoOutcome")
         return runtime.outcome
