@@ -1,4 +1,4 @@
-"""The settings of the engines beside the journal: where the cluster of Temporal is, and its queues.
+"""The settings of the engines beside the journal: Temporal's cluster and queues, Kubiya's API.
 
 The backend reads the same variables; values are checked here, so that the server names a wrong one
 before it starts anything.
@@ -6,6 +6,7 @@ before it starts anything.
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -32,11 +33,27 @@ def _reachable(engine: str, info: ValidationInfo) -> str:
             "temporal needs TEMPORAL_HOST, or AGENT_SERVER_TEMPORAL_DEV_SERVER=true for a server "
             "of its own"
         )
+    if engine == "kubiya" and info.data.get("kubiya_api_key") is None:
+        raise ValueError("kubiya needs KUBIYA_API_KEY")
     return engine
 
 
+def _api_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in {"http", "https"} or not host or parts.username is not None:
+        raise ValueError("must be an address such as https://api.kubiya.ai")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise ValueError("must begin with https://, so that nobody reads the key")
+    return url
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Which engine new runs go to.
-EngineName = Annotated[Literal["journal", "temporal"], AfterValidator(_reachable)]
+EngineName = Annotated[Literal["journal", "temporal", "kubiya"], AfterValidator(_reachable)]
 
 
 class EngineSettings(GatewaySettings):
@@ -105,3 +122,11 @@ class EngineSettings(GatewaySettings):
         Words,
         Field(description="Further task queues that `runner` may name though nobody polls them."),
     ] = ()
+    kubiya_base_url: Annotated[
+        str,
+        AfterValidator(_api_address),
+        Field(
+            validation_alias="KUBIYA_BASE_URL",
+            description="Kubiya's API, for the engine `kubiya`; see [kubiya.md](kubiya.md).",
+        ),
+    ] = "https://api.kubiya.ai"

@@ -104,7 +104,8 @@ class GatewaySettings(BaseSettings):
         Secret,
         Field(
             validation_alias="KUBIYA_API_KEY",
-            description="Kubiya's key. It alone never moves execution away from this machine.",
+            description="Kubiya's key, for the engine `kubiya`. It alone never moves execution "
+            "away from this machine.",
         ),
     ] = None
     provider_urls: Annotated[

@@ -233,6 +233,9 @@ class Settings(EngineSettings):
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
                 environment[variable_of(name)] = text
         environment |= secret_variables()
+        if self.engine == "kubiya" and self.kubiya_api_key is not None:
+            environment[variable_of("kubiya_api_key")] = self.kubiya_api_key.get_secret_value()
+            environment[variable_of("kubiya_base_url")] = self.kubiya_base_url
         if self.otel:
             environment |= telemetry_variables()
         files = (

@@ -62,6 +62,7 @@ SECTIONS: Mapping[str, str] = {
     "provider": "Providers",
     "database_url": "Keys, usage and money",
     "temporal_host": "Temporal",
+    "kubiya_base_url": "Kubiya",
     "agent": "Agent",
     "data_dir": "Workflows",
     "mcp_config": "MCP servers",

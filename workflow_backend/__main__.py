@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 
-from workflow_backend.backend import Backend
+from workflow_backend.backend import REMOTE, Backend
 from workflow_backend.definition.policy import NO_POLICY, PolicyError, read_policy
 from workflow_backend.engine_choice import has_temporal, open_engines, step_settings_of, traced_by
 from workflow_backend.engines.base import EngineUnavailableError
@@ -100,7 +100,7 @@ async def run_backend(
     async with open_engines(settings, step_settings, traced_by(settings)) as engines:
         backend = Backend(
             engine=engines.engine,
-            isolation=engines.executor.isolation,
+            isolation=engines.executor.isolation if settings.engine != "kubiya" else REMOTE,
             hooks=hooks,
             artefacts=engines.executor.artefacts,
             secrets=secrets,
@@ -109,7 +109,7 @@ async def run_backend(
             step_path=step_settings.base_env["PATH"],
             http_allow=settings.http_allow,
         )
-        failing = asyncio.create_task(engines.journal.failure())
+        failing = asyncio.create_task(engines.failure())
         try:
             async with keeping_schedules(backend, settings.data_dir):
                 await _serve_until_signal(backend, settings, failing)

@@ -1,7 +1,7 @@
 """What the tools work with: the engine, and the facts of this machine that plans need."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from workflow_backend.artefacts import ArtefactStore
@@ -10,11 +10,15 @@ from workflow_backend.definition.model import Workflow
 from workflow_backend.definition.plan import Plan, plan
 from workflow_backend.definition.policy import NO_POLICY, Policy
 from workflow_backend.engines.base import Engine, EngineBusyError, EngineUnavailableError
-from workflow_backend.engines.runners import KnowsRunners
+from workflow_backend.engines.limits import HasLimits
+from workflow_backend.engines.runners import DescribesRunners, KnowsRunners, RunnerDetail
 from workflow_backend.hooks import Hooks
 from workflow_backend.schedules.base import Schedules
 from workflow_backend.secrets import Secrets
 from workflow_backend.steps.server_link import NO_SERVER
+
+# What stands for the isolation of steps that run on machines of somebody else.
+REMOTE = "remote"
 
 
 @dataclass(slots=True)
@@ -44,6 +48,13 @@ class Backend:
         with contextlib.suppress(EngineUnavailableError, EngineBusyError):
             self.runners = await self.engine.runners(name) or (LOCAL_RUNNER,)
 
+    async def runner_details(self) -> Sequence[RunnerDetail]:
+        """What the engine says of its runners, if it says more than their names."""
+        if isinstance(self.engine, DescribesRunners):
+            with contextlib.suppress(EngineUnavailableError):
+                return await self.engine.runner_details()
+        return ()
+
     def plan(self, workflow: Workflow, inputs: Mapping[str, object], owner: str) -> Plan:
         """What a run of the owner would do here."""
         planned = plan(
@@ -56,6 +67,8 @@ class Backend:
             owner=owner,
         )
         unasked = [] if self.has_server else list(_without_server(workflow))
+        if isinstance(self.engine, HasLimits):
+            unasked += self.engine.lacks(workflow)
         if not unasked:
             return planned
         blockers = [*planned.blockers, *unasked]

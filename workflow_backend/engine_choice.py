@@ -4,6 +4,7 @@ The journal is always opened: its runs go on there, whatever the default is now.
 imported only where a cluster is configured.
 """
 
+import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_backend.artefacts import ArtefactLimits
 from workflow_backend.engines.base import Engine, Executor
-from workflow_backend.engines.journal import JournalEngine, JournalSettings
+from workflow_backend.engines.journal import JournalBrokenError, JournalEngine, JournalSettings
 from workflow_backend.engines.router import EngineRouter
 from workflow_backend.secrets import Secrets
 from workflow_backend.settings import BackendSettings, SettingsError
@@ -24,8 +25,11 @@ from workflow_backend.tracing import traced
 from workflow_backend.version import VERSION
 
 if TYPE_CHECKING:
+    from workflow_backend.engines.kubiya.engine import KubiyaEngine
     from workflow_backend.engines.temporal.options import TemporalSettings
 
+# As in `engines.kubiya.engine`, which is not imported to look for it.
+KUBIYA_FILE = "kubiya.db"
 Wrap = Callable[[StepExecutor], Executor]
 _EXTRA = "Temporal needs its SDK: pip install 'agent-server[temporal]'"
 
@@ -37,6 +41,18 @@ class Engines:
     engine: Engine
     journal: JournalEngine
     executor: StepExecutor
+    kubiya: "KubiyaEngine | None" = None
+
+    async def failure(self) -> JournalBrokenError:
+        """Wait until a file of runs cannot be written any more, and give the reason."""
+        kept = [self.journal.failure(), *([self.kubiya.failure()] if self.kubiya else [])]
+        tasks = [asyncio.ensure_future(failure) for failure in kept]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 @asynccontextmanager
@@ -78,8 +94,12 @@ async def open_engines(
                 "AGENT_SERVER_ENGINE: temporal needs TEMPORAL_HOST, or"
                 " AGENT_SERVER_TEMPORAL_DEV_SERVER=true"
             )
+        kubiya = None
+        if has_kubiya(settings):
+            kubiya = await stack.enter_async_context(_kubiya(settings))
+            engines.append(kubiya)
         engines.sort(key=lambda engine: engine.name != settings.engine)
-        yield Engines(EngineRouter(engines[0], engines[1:]), journal, executor)
+        yield Engines(EngineRouter(engines[0], engines[1:]), journal, executor, kubiya)
 
 
 def step_settings_of(
@@ -113,6 +133,11 @@ def traced_by(settings: BackendSettings) -> Wrap:
     if not settings.otel:
         return lambda executor: executor
     return lambda executor: traced(executor, VERSION)
+
+
+def has_kubiya(settings: BackendSettings) -> bool:
+    """Whether new runs go to Kubiya, or runs from before are kept that went there."""
+    return settings.engine == "kubiya" or (settings.data_dir / KUBIYA_FILE).exists()
 
 
 def has_temporal(settings: BackendSettings) -> bool:
@@ -153,6 +178,36 @@ def temporal_settings(settings: BackendSettings) -> "TemporalSettings":
 def artefacts_dir_of(settings: BackendSettings) -> Path:
     """The folder of artefacts, logs and large payloads."""
     return (settings.artefacts_dir or settings.data_dir / "artefacts").absolute()
+
+
+def _kubiya(settings: BackendSettings) -> "KubiyaEngine":
+    """The engine on Kubiya's API; without its key the runs from before can be read.
+
+    Raises:
+        SettingsError: New runs go there, and there is no key, or the address is none.
+    """
+    # Imported only where it is used: it brings an HTTP client.
+    from workflow_backend.engines.kubiya.engine import (  # noqa: PLC0415
+        KubiyaEngine,
+        KubiyaSettings,
+    )
+    from workflow_backend.engines.kubiya.errors import KubiyaError  # noqa: PLC0415
+
+    is_chosen = settings.engine == "kubiya"
+    key = settings.kubiya_api_key.get_secret_value() if settings.kubiya_api_key else ""
+    if is_chosen and not key:
+        raise SettingsError("AGENT_SERVER_ENGINE: kubiya needs KUBIYA_API_KEY")
+    try:
+        return KubiyaEngine(
+            KubiyaSettings(
+                data_dir=settings.data_dir,
+                base_url=settings.kubiya_base_url,
+                api_key=key if is_chosen else "",
+                max_running_runs=settings.max_runs,
+            )
+        )
+    except KubiyaError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _temporal(name: str) -> Any:

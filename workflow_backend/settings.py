@@ -96,7 +96,7 @@ class BackendSettings(BaseSettings):
     run_artefact_bytes: int = Field(
         default=1024**3, ge=1_024, description="Most bytes of artefacts and logs of one run."
     )
-    engine: Literal["journal", "temporal"] = Field(
+    engine: Literal["journal", "temporal", "kubiya"] = Field(
         default="journal", description="The engine that new runs go to."
     )
     runners: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -131,6 +131,17 @@ class BackendSettings(BaseSettings):
     )
     temporal_task_queue: str = Field(
         default="agent-server", description="Task queue of this server."
+    )
+    kubiya_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="KUBIYA_API_KEY",
+        description="Key of Kubiya's API, for the engine of that name.",
+        repr=False,
+    )
+    kubiya_base_url: str = Field(
+        default="https://api.kubiya.ai",
+        validation_alias="KUBIYA_BASE_URL",
+        description="Where that API is.",
     )
     otel: bool = Field(
         default=False, description="Whether spans of attempts are sent by OTLP over HTTP."

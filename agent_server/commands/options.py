@@ -51,7 +51,7 @@ server_options = (
     click.option(
         "--allowed-host", multiple=True, help="Name by which clients may call; may be repeated."
     ),
-    click.option("--engine", help="Engine of new runs: journal or temporal."),
+    click.option("--engine", help="Engine of new runs: journal, temporal or kubiya."),
     click.option(
         "--agent/--no-agent", default=None, help="Serve the workflow agent (the default)."
     ),

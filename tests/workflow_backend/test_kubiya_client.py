@@ -14,7 +14,8 @@ from workflow_backend.engines.kubiya.client import (
     checked_base_url,
 )
 from workflow_backend.engines.kubiya.errors import KubiyaError, KubiyaStartUnknownError
-from workflow_backend.engines.kubiya.runners import Runners, VendorRunner, read_runners
+from workflow_backend.engines.kubiya.runners import Runners, read_runners
+from workflow_backend.engines.runners import RunnerDetail
 from workflow_backend.masking import Masker
 
 SOON = 10.0
@@ -180,7 +181,7 @@ def test_a_base_url_that_would_leak_the_key_or_is_none_is_refused(given: str) ->
     ],
 )
 def test_runners_come_as_a_map_or_a_list(answer: object) -> None:
-    assert read_runners(answer) == [VendorRunner("gke", "ours"), VendorRunner("kubiya-hosted")]
+    assert read_runners(answer) == [RunnerDetail("gke", "ours"), RunnerDetail("kubiya-hosted")]
 
 
 @pytest.mark.parametrize("answer", [None, 7, "x", [1, None, {}], {"error": "no"}, {"a": 1}])

@@ -277,7 +277,7 @@ async def test_the_runners_are_those_of_the_api_after_the_one_for_the_default(
     async with kubiya_api(GOOD) as api, engine_on(tmp_path, api) as engine:
         assert await engine.runners() == ("local", "kubiya-hosted", "gke")
         health = {runner.name: runner.is_healthy for runner in await engine.runner_details()}
-        assert health == {"kubiya-hosted": True, "gke": None}
+        assert health == {"local": True, "kubiya-hosted": True, "gke": None}
 
 
 async def test_an_id_is_taken_whoever_has_it(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from workflow_backend.engines.base import (
     RunOptions,
     Signalled,
 )
-from workflow_backend.engines.runners import KnowsRunners
+from workflow_backend.engines.limits import HasLimits
+from workflow_backend.engines.runners import DescribesRunners, KnowsRunners, RunnerDetail
 from workflow_backend.schedules.base import KeepsSchedules, PrepareRun, Schedules
 from workflow_backend.step_state import StepState
 
@@ -142,6 +143,16 @@ class EngineRouter(Engine):
                 raise
             _logger.warning("the list is without runs of %s: %s", source.engine.name, error)
             return False
+
+    def lacks(self, workflow: Workflow) -> Sequence[str]:
+        """What keeps the workflow from running on the default engine."""
+        engine = self._default
+        return engine.lacks(workflow) if isinstance(engine, HasLimits) else ()
+
+    async def runner_details(self) -> Sequence[RunnerDetail]:
+        """What the default engine says of its runners."""
+        engine = self._default
+        return await engine.runner_details() if isinstance(engine, DescribesRunners) else ()
 
     async def runners(self, asked: str | None = None) -> tuple[str, ...]:
         """The runners of the default engine, where new runs go."""

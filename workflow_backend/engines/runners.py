@@ -1,5 +1,7 @@
 """Engines that know on which machines steps can run: their runners."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 
@@ -12,4 +14,22 @@ class KnowsRunners(Protocol):
 
         An engine that cannot list all of them answers at least whether `asked` is one.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerDetail:
+    """One runner; `is_healthy` is None where nobody says."""
+
+    name: str
+    description: str = ""
+    is_healthy: bool | None = None
+
+
+@runtime_checkable
+class DescribesRunners(Protocol):
+    """An engine that can say more of its runners than their names."""
+
+    async def runner_details(self) -> Sequence[RunnerDetail]:
+        """The runners that there are now, the one of a workflow that names none first."""
         ...

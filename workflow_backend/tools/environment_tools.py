@@ -1,12 +1,15 @@
 """Tools that tell what there is to work with: runners, programs, names of secrets."""
 
 import shutil
+from collections.abc import Mapping
 
 from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
 
-from workflow_backend.backend import Backend
+from workflow_backend.backend import REMOTE, Backend
 from workflow_backend.definition.lint import LOCAL_RUNNER
+from workflow_backend.definition.plain_text import plain_text
+from workflow_backend.engines.runners import RunnerDetail
 from workflow_backend.tools.calls import ToolContext, owner_of
 from workflow_backend.tools.results import (
     Integration,
@@ -19,6 +22,8 @@ from workflow_backend.tools.results import (
 )
 
 _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+
+MAX_DESCRIPTION = 300
 
 # Name of the program, what it is for, whether it is of use without a network.
 PROGRAMS = (
@@ -63,11 +68,12 @@ def register_environment_tools(server: MCPServer, backend: Backend) -> None:
     async def get_workflow_runners() -> RunnersResult:
         """List the places where workflows can run; `runner` of a workflow names one."""
         await backend.know_runner()
+        details = {one.name: one for one in await backend.runner_details()}
         runners = [
             Runner(
                 name=name,
-                description="This machine." if name == LOCAL_RUNNER else "A task queue.",
-                available=True,
+                description=_description(name, details),
+                available=name not in details or details[name].is_healthy is not False,
                 engine=backend.engine.name,
                 isolation=backend.isolation,
                 step_kinds=_KINDS,
@@ -96,6 +102,12 @@ def register_environment_tools(server: MCPServer, backend: Backend) -> None:
         )
 
 
+def _description(name: str, details: Mapping[str, RunnerDetail]) -> str:
+    if name in details:
+        return plain_text(details[name].description, MAX_DESCRIPTION) or "A runner."
+    return "This machine." if name == LOCAL_RUNNER else "A task queue."
+
+
 def _integration(name: str, kind: str, needs_network: bool, *, path: str) -> Integration:
     found = shutil.which(name, path=path)
     return Integration(
@@ -108,7 +120,9 @@ def _integration(name: str, kind: str, needs_network: bool, *, path: str) -> Int
 
 
 def _step_kinds(backend: Backend) -> list[StepKind]:
-    if backend.isolation == "none":
+    if backend.isolation == REMOTE:
+        network = "that of the runner"
+    elif backend.isolation == "none":
         network = "allowed (there is no isolation)"
     else:
         network = "none, unless the step says `network: true`"

@@ -48,8 +48,9 @@ from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.kubiya.client import KubiyaClient, Patience
 from workflow_backend.engines.kubiya.errors import KubiyaError
 from workflow_backend.engines.kubiya.remote_runs import RemoteRuns
-from workflow_backend.engines.kubiya.runners import Runners, VendorRunner
+from workflow_backend.engines.kubiya.runners import Runners
 from workflow_backend.engines.kubiya.vendor_workflow import lacks_of, translate
+from workflow_backend.engines.runners import RunnerDetail
 from workflow_backend.masking import Masker
 from workflow_backend.run_steps import steps_of
 from workflow_backend.step_state import StepState, states_from_json
@@ -61,7 +62,10 @@ LOCK_NAME = "kubiya.lock"
 
 @dataclass(frozen=True, slots=True)
 class KubiyaSettings:
-    """Where the API is, and how much goes on there at a time."""
+    """Where the API is, and how much goes on there at a time.
+
+    Without a key the runs from before can be read, and nothing is sent.
+    """
 
     data_dir: Path
     base_url: str
@@ -131,10 +135,10 @@ class KubiyaEngine(Engine):
             await self._store.open()
             await self._client.open()
             for row in await self._store.open_runs():
-                if row.started_at is None and row.cancel_reason is None:
-                    self._runs.submit(row)
-                else:
+                if row.started_at is not None or row.cancel_reason is not None:
                     await self._runs.end_lost(row)
+                elif self._settings.api_key:
+                    self._runs.submit(row)
         except BaseException:
             await self._release()
             raise
@@ -161,18 +165,20 @@ class KubiyaEngine(Engine):
         Raises:
             EngineUnavailableError: They cannot be asked for, and none are known.
         """
-        return (LOCAL_RUNNER, *(runner.name for runner in await self.runner_details()))
+        return tuple(runner.name for runner in await self.runner_details())
 
-    async def runner_details(self) -> tuple[VendorRunner, ...]:
-        """The runners that the API lists, with their health, a minute old at most.
+    async def runner_details(self) -> Sequence[RunnerDetail]:
+        """The runners with their health, a minute old at most, after the one for the default.
 
         Raises:
             EngineUnavailableError: As `runners`.
         """
         try:
-            return await self._runners.all()
+            listed, default = await self._runners.all(), await self._runners.default()
         except KubiyaError as error:
             raise EngineUnavailableError(str(error)) from error
+        health = next((one.is_healthy for one in listed if one.name == default), None)
+        return RunnerDetail(LOCAL_RUNNER, f"Kubiya's runner {default}.", health), *listed
 
     async def has(self, run_id: str) -> bool:
         """Whether a run has this id, whoever owns it."""
@@ -204,6 +210,8 @@ class KubiyaEngine(Engine):
         self._require_open()
         run_folder(self._settings.data_dir, run_id)
         options = options or RunOptions()
+        if not self._settings.api_key:
+            raise EngineUnavailableError("Kubiya needs KUBIYA_API_KEY")
         translate(workflow)
         if options.kept:
             raise EngineUnavailableError(

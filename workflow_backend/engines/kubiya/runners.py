@@ -3,27 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 from urllib.parse import quote
 
 from workflow_backend.engines.kubiya.errors import KubiyaError
+from workflow_backend.engines.runners import RunnerDetail
 
 DEFAULT_RUNNER = "kubiya-hosted"
 KEPT_SECONDS = 60.0
 MAX_RUNNERS = 500
 MAX_AT_ONCE = 8
+# Of all runners together; of those that have not answered by then nothing is known.
+HEALTH_SECONDS = 10.0
 
 _HEALTHY = {"true": True, "false": False, "healthy": True, "unhealthy": False}
-
-
-@dataclass(frozen=True, slots=True)
-class VendorRunner:
-    """One runner; `is_healthy` is None where the API does not say."""
-
-    name: str
-    description: str = ""
-    is_healthy: bool | None = None
 
 
 class Asks(Protocol):
@@ -40,11 +34,11 @@ class Runners:
     def __init__(self, client: Asks, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
-        self._kept: tuple[VendorRunner, ...] = ()
+        self._kept: tuple[RunnerDetail, ...] = ()
         self._until = float("-inf")
         self._asking = asyncio.Lock()
 
-    async def all(self) -> tuple[VendorRunner, ...]:
+    async def all(self) -> tuple[RunnerDetail, ...]:
         """The runners with their health.
 
         Raises:
@@ -68,23 +62,26 @@ class Runners:
             return DEFAULT_RUNNER
         return next((runner.name for runner in runners if runner.is_healthy), names[0])
 
-    async def _ask(self) -> tuple[VendorRunner, ...]:
+    async def _ask(self) -> tuple[RunnerDetail, ...]:
         found = read_runners(await self._client.get("list the runners", "api/v3/runners"))
         places = asyncio.Semaphore(MAX_AT_ONCE)
+        health: dict[str, bool | None] = {}
 
-        async def with_health(runner: VendorRunner) -> VendorRunner:
+        async def ask(name: str) -> None:
+            path = f"api/v3/runners/{quote(name, safe='')}/health"
             async with places:
-                try:
-                    path = f"api/v3/runners/{quote(runner.name, safe='')}/health"
-                    answer = await self._client.get(f"ask how {runner.name!r} is", path)
-                except KubiyaError:
-                    return runner
-            return VendorRunner(runner.name, runner.description, read_health(answer))
+                health[name] = read_health(await self._client.get(f"ask how {name!r} is", path))
 
-        return tuple(await asyncio.gather(*map(with_health, found)))
+        tasks = [asyncio.create_task(ask(runner.name)) for runner in found]
+        if tasks:
+            await asyncio.wait(tasks, timeout=HEALTH_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return tuple(replace(one, is_healthy=health.get(one.name)) for one in found)
 
 
-def read_runners(answer: object) -> list[VendorRunner]:
+def read_runners(answer: object) -> list[RunnerDetail]:
     """The runners of an answer: a map by name or a list, bare or as `runners`."""
     if isinstance(answer, Mapping) and isinstance(answer.get("runners"), (Mapping, list)):
         answer = answer["runners"]
@@ -97,7 +94,7 @@ def read_runners(answer: object) -> list[VendorRunner]:
     runners = {}
     for name, fields in pairs[:MAX_RUNNERS]:
         if name:
-            runners[name] = VendorRunner(name, _description_of(fields))
+            runners[name] = RunnerDetail(name, _description_of(fields))
     return list(runners.values())
 
 
