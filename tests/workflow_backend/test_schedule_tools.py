@@ -1,12 +1,14 @@
 """Schedules of the real backend: by their owner alone, through a kill, under rules that change."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from mcp.client import Client
 
 from tests.workflow_backend.backends import Caller, backend
+from tests.workflow_backend.conformance.conftest import require_program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -93,6 +95,29 @@ async def test_what_could_never_run_is_not_registered(
     arguments = {"workflow": workflow, **({"name": name} if name else {})}
     assert said in await alice.refusal("create_schedule", arguments)
     assert (await alice.answer("list_schedules"))["schedules"] == []
+
+
+async def test_a_server_on_temporal_begins_the_runs_of_its_schedules(tmp_path: Path) -> None:
+    require_program()
+    environment = {
+        "AGENT_SERVER_ENGINE": "temporal",
+        "AGENT_SERVER_TEMPORAL_DEV_SERVER": "true",
+        "AGENT_SERVER_ISOLATION": "none",
+    }
+    async with backend(tmp_path, environment) as client:
+        alice = Caller(client, "alice")
+        await alice.answer("create_schedule", {"workflow": NIGHTLY, "inputs": {"what": "x"}})
+        fired = await alice.answer("trigger_schedule", {"name": "nightly-build"})
+        run = await alice.answer("watch_run", {"run_id": fired["run_id"]})
+        assert (run["engine"], run["status"], run["scheduled_by"]) == (
+            "temporal",
+            "success",
+            "nightly-build",
+        )
+        assert run["steps"][0]["output"] == "x\n"
+        last = NIGHTLY.replace("30 2 * * *", "30 2 L * *")
+        said = await alice.refusal("create_schedule", {"workflow": last, "name": "last"})
+        assert "which Temporal cannot" in said
 
 
 async def test_schedules_are_their_owners_alone_and_no_models(client: Client) -> None:

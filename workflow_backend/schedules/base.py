@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from workflow_backend.definition.control import Schedule
 from workflow_backend.definition.model import Workflow
@@ -23,8 +23,11 @@ __all__ = [
     "Firing",
     "FiringRefusedError",
     "FiringState",
+    "KeepsSchedules",
+    "PrepareRun",
     "Registered",
     "ScheduleNotFoundError",
+    "ScheduleUnfitError",
     "Schedules",
     "StartRun",
     "TooManySchedulesError",
@@ -149,6 +152,34 @@ class StartRun(Protocol):
         ...
 
 
+class PrepareRun(Protocol):
+    """Checks and plans a run, as for a caller who asks for it; does not begin it."""
+
+    async def __call__(
+        self,
+        run_id: str,
+        workflow: Workflow,
+        inputs: Mapping[str, object],
+        owner: str,
+        options: RunOptions,
+    ) -> tuple[Mapping[str, object], RunOptions]:
+        """The values of all inputs, and the options that the run begins with.
+
+        Raises:
+            FiringRefusedError: It cannot run as things are.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsSchedules(Protocol):
+    """An engine that keeps schedules itself."""
+
+    def schedules(self, prepare: PrepareRun) -> Schedules | None:
+        """The schedules of the engine, whose runs are checked by `prepare`; None: it has none."""
+        ...
+
+
 class FiringRefusedError(Exception):
     """A run cannot begin; the message says why. `is_temporary`: trying again may help."""
 
@@ -165,6 +196,10 @@ class TooManySchedulesError(Exception):
     """The owner has as many schedules as may be."""
 
 
+class ScheduleUnfitError(Exception):
+    """The engine has no counterpart for the schedule; the message says for what of it."""
+
+
 def name_of(workflow: str) -> str:
     """The name that a schedule has if it was given none: the workflow's, without spaces."""
     return workflow.replace(" ", "-")[:64]
@@ -176,8 +211,6 @@ def new_mark() -> str:
 
 
 def run_id_of(name: str, mark: str, at: int, *, is_manual: bool = False) -> str:
-    """The id of the run of a time: always the same, so that it begins once."""
-    stamp = datetime.fromtimestamp(at, UTC)
-    if is_manual:
-        return f"{name}-{stamp:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    return f"{name}-{stamp:%Y%m%dT%H%MZ}-{mark}"
+    """The id of the run of a time, or a trigger: always the same, so that it begins once."""
+    stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M")
+    return f"{name}-{stamp}{at % 60:02d}Z-{mark}" if is_manual else f"{name}-{stamp}Z-{mark}"

@@ -43,7 +43,7 @@ CREATE TABLE firings (
   is_over INTEGER NOT NULL DEFAULT 0,
   note TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (schedule, run_id)
-) WITHOUT ROWID;
+);
 CREATE INDEX firings_by_time ON firings (schedule, at);
 CREATE INDEX firings_pending ON firings (schedule) WHERE state IN ('due', 'waiting');
 """

@@ -69,7 +69,7 @@ class ScheduleStore(ScheduleFile):
             ScheduleNotFoundError: The owner has none of the name.
         """
         row = self._require(owner, name)
-        return row, self._firings(row.id, "1", "at DESC, run_id DESC", SHOWN_FIRINGS)
+        return row, self._firings(row.id, "1", "at DESC, rowid DESC", SHOWN_FIRINGS)
 
     @in_thread
     def pause(self, owner: str, name: str, is_paused: bool, now: float) -> Row:
@@ -93,7 +93,8 @@ class ScheduleStore(ScheduleFile):
     def add_manual(self, owner: str, name: str, now: float) -> tuple[Row, Firing]:
         """Record a firing that was asked for; raises as `find`."""
         row = self._require(owner, name)
-        run_id = run_id_of(name, row.mark, int(now), is_manual=True)
+        # Of several in one second each is another.
+        run_id = run_id_of(name, new_mark(), int(now), is_manual=True)
         firing = Firing(int(now), run_id, "due", is_manual=True)
         self._add(row.id, firing)
         return row, firing
@@ -148,12 +149,12 @@ class ScheduleStore(ScheduleFile):
         found = self.all(query, schedule)
         if not found:
             return None
-        return Row.of(found[0]), self._firings(schedule, _PENDING, "at, run_id", KEPT_FIRINGS)
+        return Row.of(found[0]), self._firings(schedule, _PENDING, "at, rowid", KEPT_FIRINGS)
 
     @in_thread
     def started(self, schedule: int) -> list[Firing]:
         """The runs of a schedule that are not known to have ended, the oldest first."""
-        return self._firings(schedule, _ACTIVE, "at, run_id", 1_000)
+        return self._firings(schedule, _ACTIVE, "at, rowid", 1_000)
 
     @in_thread
     def settle(

@@ -18,6 +18,7 @@ from workflow_backend.schedules.base import (
     NAME,
     ScheduleNotFoundError,
     Schedules,
+    ScheduleUnfitError,
     TooManySchedulesError,
     name_of,
 )
@@ -163,6 +164,10 @@ def _refusals(name: str) -> Iterator[None]:
     except ScheduleNotFoundError as error:
         message = f"There is no schedule {name!r}; the list of schedules gives the names."
         raise RefusalError("schedule_not_found", message) from error
+    except ScheduleUnfitError as error:
+        raise RefusalError(
+            "no_schedule", f"This engine cannot keep the schedule: {error}."
+        ) from error
     except TooManySchedulesError as error:
         raise RefusalError("too_many_schedules", f"No further schedule: {error}.") from error
     except (EngineBusyError, EngineUnavailableError) as error:

@@ -1,15 +1,13 @@
 """Begins the runs of schedules as those of callers: checked, planned, held to today's rules."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-
-from typing_extensions import override
 
 from workflow_backend.backend import Backend
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import Run, RunOptions
-from workflow_backend.schedules.base import FiringRefusedError, StartRun
+from workflow_backend.schedules.base import FiringRefusedError, KeepsSchedules
 from workflow_backend.schedules.keeper import ScheduleKeeper
 from workflow_backend.tools.engine_runs import EngineRuns
 from workflow_backend.tools.refusals import RefusalError
@@ -17,14 +15,13 @@ from workflow_backend.tools.refusals import RefusalError
 _TEMPORARY = frozenset({"engine_busy", "engine_unavailable"})
 
 
-class ScheduledStarts(StartRun):
-    """What a schedule begins runs by."""
+class ScheduledStarts:
+    """What a schedule begins runs by: `start`, or `prepare` where the engine itself starts them."""
 
     def __init__(self, backend: Backend) -> None:
         self._runs = EngineRuns(backend)
 
-    @override
-    async def __call__(
+    async def start(
         self,
         run_id: str,
         workflow: Workflow,
@@ -32,26 +29,47 @@ class ScheduledStarts(StartRun):
         owner: str,
         options: RunOptions,
     ) -> Run:
-        try:
+        """The run, begun; as `StartRun`."""
+        with _refused():
             run, _ = await self._runs.start(workflow, inputs, run_id, owner, options)
-        except RefusalError as error:
-            is_temporary = error.code in _TEMPORARY
-            raise FiringRefusedError(error.message, is_temporary=is_temporary) from error
         return run
+
+    async def prepare(
+        self,
+        run_id: str,
+        workflow: Workflow,
+        inputs: Mapping[str, object],
+        owner: str,
+        options: RunOptions,
+    ) -> tuple[Mapping[str, object], RunOptions]:
+        """What the run begins with; as `PrepareRun`."""
+        with _refused():
+            return await self._runs.prepared(workflow, inputs, run_id, owner, options)
 
 
 @asynccontextmanager
 async def keeping_schedules(backend: Backend, data_dir: Path) -> AsyncIterator[None]:
-    """Let the backend's schedules fire.
+    """Let the backend's schedules fire: those of the engine itself, or those of a file here.
 
     Raises:
         ScheduleFileError: The file of schedules cannot be used.
     """
-    keeper = ScheduleKeeper(data_dir, backend.engine, ScheduledStarts(backend))
-    await keeper.open()
-    backend.schedules = keeper
+    starts, engine = ScheduledStarts(backend), backend.engine
+    own = engine.schedules(starts.prepare) if isinstance(engine, KeepsSchedules) else None
+    schedules = own or ScheduleKeeper(data_dir, engine, starts.start)
+    await schedules.open()
+    backend.schedules = schedules
     try:
         yield
     finally:
         backend.schedules = None
-        await keeper.close()
+        await schedules.close()
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except RefusalError as error:
+        is_temporary = error.code in _TEMPORARY
+        raise FiringRefusedError(error.message, is_temporary=is_temporary) from error

@@ -317,3 +317,27 @@ async def test_the_cluster_fires_at_the_times_of_the_expression(temporal: Place,
         made = await at.put(cron=cron)
     times = Times(made.schedule).after(made.upcoming[0])
     assert list(made.upcoming)[1:] == list(itertools.islice(times, 4))
+
+
+def last_sunday(month: int, after: datetime) -> datetime:
+    """The next day on which the clocks of Europe change in this month."""
+    for year in (after.year, after.year + 1):
+        last = datetime(year, month, 31, tzinfo=UTC)
+        last -= timedelta(days=(last.weekday() + 1) % 7)
+        if last > after + timedelta(days=2):
+            return last
+    raise AssertionError("there is none")
+
+
+async def test_the_cluster_leaves_a_skipped_hour_out_and_fires_once_in_a_doubled_one(
+    temporal: Place,
+) -> None:
+    now = datetime.now(UTC)
+    skipped, doubled = last_sunday(3, now), last_sunday(10, now)
+    async with kept(temporal) as at:
+        first = await at.put(cron=f"30 2 {skipped.day} 3 *", timezone="Europe/Berlin")
+        second = await at.put(cron=f"30 2 {doubled.day} 10 *", timezone="Europe/Berlin")
+    assert datetime.fromtimestamp(first.upcoming[0], UTC).year > skipped.year
+    days = [datetime.fromtimestamp(time, UTC).date() for time in second.upcoming]
+    assert days[0] == doubled.date()
+    assert len(set(days)) == 5

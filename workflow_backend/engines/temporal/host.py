@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -16,7 +17,9 @@ from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.cel import check
 from workflow_backend.engines.base import EngineUnavailableError, Executor
 from workflow_backend.engines.temporal.attempts import BEAT_SECONDS, Attempts
+from workflow_backend.engines.temporal.begins import Begins
 from workflow_backend.engines.temporal.claims import claim_store
+from workflow_backend.engines.temporal.firings import FiringWorkflow
 from workflow_backend.engines.temporal.groups import GroupWorkflow
 from workflow_backend.engines.temporal.keeper import Keeper
 from workflow_backend.engines.temporal.link import Link
@@ -60,7 +63,12 @@ class WorkerHost:
             days=settings.retention_days,
         )
         attempts = Attempts(executor, self._keeper.visit)
-        self._activities = [*attempts.activities, Probe(link).probe]
+        self.begins = Begins(link, settings)
+        self._activities: list[Callable[..., Any]] = [
+            *attempts.activities,
+            Probe(link).probe,
+            self.begins.begin,
+        ]
         self._threads = RoomyThreads(2 * WORKFLOW_TASKS, "workflow")
         self._sandbox = Sandbox()
         self._ready = asyncio.Event()
@@ -128,7 +136,7 @@ class WorkerHost:
         return Worker(
             client,
             task_queue=settings.task_queue,
-            workflows=[RunWorkflow, GroupWorkflow],
+            workflows=[RunWorkflow, GroupWorkflow, FiringWorkflow],
             activities=self._activities,
             workflow_runner=self._sandbox,
             workflow_task_executor=self._threads,

@@ -188,8 +188,9 @@ class TemporalRuntime(Runtime):
         shown = {**event, "outputs": events.bounded_outputs(outputs)} if outputs else event
         await self.emit("run:complete", shown)
         workflow.upsert_search_attributes([STATUS.value_set(str(event["status"]))])
-        if self._arguments.group is not None:
-            await self._tell(self._arguments.group, wire.LEAVE, self._arguments.run_id)
+        for told in (self._arguments.group, self._arguments.told):
+            if told is not None:
+                await self._tell(told, wire.LEAVE, self._arguments.run_id)
 
     def _record(self, event: RunEvent) -> None:
         """One event of the history with the run's event, and with what lists tell of the run."""

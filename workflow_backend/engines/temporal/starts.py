@@ -1,6 +1,7 @@
 """Begins runs: each id once, each in its group's order."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -38,8 +39,11 @@ class Starts:
         inputs: Mapping[str, object],
         owner: str,
         options: RunOptions,
+        told: str | None = None,
     ) -> bool:
         """Whether the run is new; False for one that was begun like this before.
+
+        `told` is the workflow that the run tells of its end.
 
         Raises:
             RunConflictError: The id is taken by another owner's run or another definition, or the
@@ -47,7 +51,7 @@ class Starts:
             UnknownRunnerError: Nobody makes the attempts of this runner.
             ValueError: The run id cannot be the name of a folder, or the inputs are no JSON.
         """
-        arguments = self._arguments(run_id, workflow, inputs, owner, options)
+        arguments = replace(self._arguments(run_id, workflow, inputs, owner, options), told=told)
         client = await self._link.client()
         if options.group is not None:
             if await self._exists(arguments):
