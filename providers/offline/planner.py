@@ -193,6 +193,7 @@ _SHOW = (
 _RUN_ID = r"(?:run )?(?P<run_id>[0-9a-zA-Z_-]{8,64})"
 _COMMANDS: Mapping[str, str] = {
     rf"{_SHOW}(?:workflow |last |latest |recent )*runs": "list_runs",
+    rf"{_SHOW}(?:open )?approvals": "list_approvals",
     rf"(?:show |get |what is |status of |show the status of ){_RUN_ID}": "get_run",
     rf"(?:cancel|stop|abort) {_RUN_ID}": "cancel_run",
     rf"{_SHOW}(?:workflow )?templates": "list_templates",
@@ -211,6 +212,7 @@ _FOLLOW_UPS: tuple[tuple[str, FollowUp], ...] = (
     ("list_templates", _after_templates),
     ("list_runs", _after_command),
     ("get_run", _after_command),
+    ("list_approvals", _after_command),
     ("cancel_run", _after_command),
     ("get_workflow_runners", _after_command),
     ("get_integrations", _after_command),

@@ -206,6 +206,7 @@ async def test_small_talk_gets_what_it_can_do(bridge: Bridge, words: str) -> Non
     ("words", "tool"),
     [
         ("list runs", "list_runs"),
+        ("Show me all open approvals.", "list_approvals"),
         ("Show me the templates.", "list_templates"),
         ("list runners", "get_workflow_runners"),
         ("What are the secrets?", "get_workflow_secrets"),
