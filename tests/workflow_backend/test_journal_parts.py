@@ -137,6 +137,30 @@ async def test_an_inner_run_goes_on_after_a_restart_and_repeats_nothing(tmp_path
     assert (first.attempts, second.attempts) == (["a#1", "b#1"], ["b#1"])
 
 
+async def test_a_run_that_waits_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
+    waiting = workflow(asked("ask"), step("after", "ask"))
+    inner = nested(asked("ask"))
+    pause = workflow(Step(name="pause", wait={"for": "1h"}))
+    async with journal(tmp_path, Gated(), max_running_runs=1) as engine:
+        for number, flow in enumerate((waiting, inner, pause, waiting)):
+            await engine.start(f"run-{number}", flow, {}, OWNER)
+        await engine.start("last", workflow(step("a")), {}, OWNER)
+        await follow(engine, "last")
+        await engine.signal("run-0", OWNER, "approval:ask", YES)
+        await engine.signal("run-1.call", OWNER, "approval:ask", YES)
+        await follow(engine, "run-0")
+        await follow(engine, "run-1")
+        await engine.cancel("run-2", OWNER, "enough")
+    executor = Gated("a")
+    async with journal(tmp_path, executor, max_running_runs=1) as engine:
+        await engine.start("busy", workflow(step("a")), {}, OWNER)
+        await executor.has_started("a")
+        await engine.start("next", workflow(step("b")), {}, OWNER)
+        assert (await engine.get("next", OWNER)).status == "queued"
+        executor.gates["a"].set()
+        await follow(engine, "next")
+
+
 async def test_one_place_for_runs_is_enough_for_inner_ones(tmp_path: Path) -> None:
     async with journal(tmp_path, Gated(), max_running_runs=1) as engine:
         await engine.start("run-1", nested(step("a")), {}, OWNER)

@@ -28,6 +28,7 @@ from workflow_backend.engines.base import (
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.changes import Appended, RunEnd
 from workflow_backend.engines.journal.end_states import EndStates
+from workflow_backend.engines.journal.rest import Rest
 from workflow_backend.engines.journal.rows import (
     RunRow,
     decode_result,
@@ -44,6 +45,9 @@ KEPT = "kept:"
 # A recorded answer leads to the next request within fewer turns of the loop.
 QUIET_TURNS = 20
 
+# How the keys begin that are the run's own rather than a step's.
+OF_THE_RUN = "run:"
+
 RunChild = Callable[[RunRow, ChildSpec], Awaitable[ChildResult]]
 
 
@@ -58,7 +62,9 @@ class JournalRuntime(Runtime):
         attempts: asyncio.Semaphore,
         run_child: RunChild,
         is_closing: Callable[[], bool],
+        on_rest: Callable[[bool], None],
     ) -> None:
+        self.rest = Rest(on_rest)
         self._row = row
         self._run_child = run_child
         self._signals: dict[str, asyncio.Future[bytes]] = {}
@@ -119,7 +125,8 @@ class JournalRuntime(Runtime):
 
     @override
     async def attempt(self, spec: AttemptSpec) -> AttemptResult:
-        result = await self._attempt(spec)
+        with self.rest.works():
+            result = await self._attempt(spec)
         self._end_states.note(result.outputs, spec.key)
         return result
 
@@ -145,7 +152,13 @@ class JournalRuntime(Runtime):
 
     @override
     async def sleep(self, key: str, seconds: float) -> None:
-        await asyncio.sleep(await self._seconds_left(key, seconds))
+        left = await self._seconds_left(key, seconds)
+        if key.startswith(OF_THE_RUN):
+            # The bound of the whole run: nothing waits for it.
+            await asyncio.sleep(left)
+            return
+        with self.rest.waits():
+            await asyncio.sleep(left)
 
     @override
     async def wait_signal(
@@ -154,17 +167,17 @@ class JournalRuntime(Runtime):
         if f"{key}:late" in self._records:
             return None
         value = self._records.get(signal)
-        if value is None and seconds is None:
-            value = await asyncio.shield(self._signal(signal))
-        elif value is None and seconds is not None:
-            value = await self._signal_in_time(signal, key, seconds)
+        if value is None:
+            with self.rest.waits():
+                value = await self._signal_in_time(signal, key, seconds)
         payload: Mapping[str, object] | None = None if value is None else orjson.loads(value)
         return payload
 
     @override
     async def child(self, key: str, spec: ChildSpec) -> ChildResult:
         self._calls += 1
-        result = await self._run_child(self._row, spec)
+        with self.rest.works(), self.rest.waits():
+            result = await self._run_child(self._row, spec)
         self._end_states.note(result.states, spec.run_id)
         return result
 
@@ -225,8 +238,10 @@ class JournalRuntime(Runtime):
     def _signal(self, signal: str) -> asyncio.Future[bytes]:
         return self._signals.setdefault(signal, asyncio.get_running_loop().create_future())
 
-    async def _signal_in_time(self, signal: str, key: str, seconds: float) -> bytes | None:
+    async def _signal_in_time(self, signal: str, key: str, seconds: float | None) -> bytes | None:
         """The signal, or None: then it is recorded that the time was over before it came."""
+        if seconds is None:
+            return await asyncio.shield(self._signal(signal))
         left = await self._seconds_left(f"{key}:deadline", seconds)
         try:
             async with asyncio.timeout(left):

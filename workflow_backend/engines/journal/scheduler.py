@@ -1,9 +1,9 @@
-"""Which runs are interpreted now, and which wait for one of them to end.
+"""Which runs are interpreted now, and which wait for one of them to end or to rest.
 
 Guarantees: every run that was submitted gets its turn, in order, and of a group one at a time; a
-run that was cancelled while it waited ends at once; a run whose interpretation fails for a reason
-of ours ends as failed, with the runs inside it, and one that cannot be recorded is left as it is in
-the journal.
+run that only waits, for a person or a time, keeps no other from its turn; a run that was cancelled
+while it waited ends at once; a run whose interpretation fails for a reason of ours ends as failed,
+with the runs inside it, and one that cannot be recorded is left as it is in the journal.
 """
 
 import asyncio
@@ -178,6 +178,7 @@ class RunScheduler:
             self._levels[row.depth].attempts,
             self._run_child,
             lambda: self._is_closing,
+            lambda is_resting: self._rests(row, is_resting=is_resting),
         )
         task = asyncio.create_task(self._run(row, runtime), name=f"run {row.run_id}")
         active = self._active[row.id] = _Active(row, runtime, task)
@@ -186,18 +187,41 @@ class RunScheduler:
         return active
 
     def _ended(self, row: RunRow) -> None:
-        del self._active[row.id]
-        self._levels[row.depth].outer_count -= row.parent is None
+        active = self._active.pop(row.id)
+        self._gave_up(row, active.runtime)
         following = self._groups.leave(row)
         if self._is_closing:
             return
         if following is not None:
             self._levels[following.depth].waiting[following.id] = following
-        for active in list(self._active.values()):
-            if active.row.parent == row.run_id:
-                active.runtime.request_cancel(_PARENT_ENDED)
+        for other in list(self._active.values()):
+            if other.row.parent == row.run_id:
+                other.runtime.request_cancel(_PARENT_ENDED)
         self._on_finished()
         self._start_waiting()
+
+    def _gave_up(self, row: RunRow, runtime: JournalRuntime) -> None:
+        """The run ends: it gives up its place, unless it rests and has none."""
+        runtime.rest.close()
+        if not runtime.rest.is_resting:
+            self._levels[row.depth].outer_count -= row.parent is None
+        elif (outer := self._outer(row)) is not None:
+            outer.runtime.rest.change_work(1)
+
+    def _rests(self, row: RunRow, *, is_resting: bool) -> None:
+        """A run that only waits gives its place to another; when it goes on, it does so at once."""
+        by = -1 if is_resting else 1
+        if row.parent is None:
+            self._levels[row.depth].outer_count += by
+        elif (outer := self._outer(row)) is not None:
+            outer.runtime.rest.change_work(by)
+        if is_resting:
+            self._start_waiting()
+
+    def _outer(self, row: RunRow) -> _Active | None:
+        """The run that made this one, while it is interpreted."""
+        active = self._active.values()
+        return next((other for other in active if other.row.run_id == row.parent), None)
 
     async def _run(self, row: RunRow, runtime: JournalRuntime) -> None:
         """Interpret one run to its end, whatever happens."""
