@@ -84,7 +84,7 @@ def check_provider(settings: Settings) -> Iterator[Finding]:
         yield Finding("Provider", "broken", str(exc), "mend what the line says, or use auto")
         return
     yield Finding("Provider", "ok", f"{choice.provider} ({choice.reason})")
-    if settings.kubiya_api_key:
+    if settings.kubiya_api_key and settings.engine != "kubiya":
         detail = f"{variable_of('kubiya_api_key')} is set; workflows still run on this machine"
         yield Finding("Kubiya", "note", detail)
 

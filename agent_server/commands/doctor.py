@@ -17,6 +17,7 @@ from agent_server.commands.options import (
 )
 from agent_server.commands.target import client_key
 from agent_server.doctor import LOCAL_CHECKS, Finding
+from agent_server.doctor_kubiya import check_kubiya
 from agent_server.doctor_probes import check_backend, check_provider_answers, check_server
 from agent_server.setting_names import SettingsError
 from agent_server.settings import load_settings
@@ -51,6 +52,7 @@ def doctor(*, url: str | None, offline: bool, data_dir: Path | None, **options: 
     broken = sum(_show(console, check(settings)) for check in LOCAL_CHECKS)
     if not offline:
         broken += _show(console, check_provider_answers(settings))
+        broken += _show(console, check_kubiya(settings))
     broken += _show(console, check_backend(settings))
     if url:
         broken += _show(console, check_server(url, client_key(settings)))

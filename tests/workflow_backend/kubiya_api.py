@@ -46,6 +46,7 @@ class KubiyaApi:
         self.started: list[Started] = []
         self.asked: list[str] = []
         self.has_started = asyncio.Event()
+        self.arrivals: asyncio.Queue[Started] = asyncio.Queue()
         self.runners: object = {"kubiya-hosted": {}, "gke": {}} if runners is None else runners
         self.health = {"kubiya-hosted": "true"} if health is None else health
         self._streams = streams or (Stream(),)
@@ -57,6 +58,7 @@ class KubiyaApi:
         started = Started(dict(request.query), dict(request.headers), await request.json())
         self.started.append(started)
         self.has_started.set()
+        self.arrivals.put_nowait(started)
         headers = {"Content-Type": stream.content_type}
         if stream.location:
             headers["Location"] = stream.location
