@@ -41,7 +41,9 @@ class KeptFiles:
     ) -> tuple[AttemptEnd, tuple[Artefact, ...]]:
         """The end of the attempt with its files kept, and what they are."""
         spec = context.spec
-        if not context.log.has_begun and not _patterns(spec, end):
+        is_told = not spec.is_hidden and (context.log.has_begun or _patterns(spec, end))
+        if not is_told:
+            # Of what no event tells nobody could ask.
             return end, ()
         stop = threading.Event()
         keeping = asyncio.create_task(
