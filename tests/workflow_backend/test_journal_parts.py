@@ -123,6 +123,19 @@ async def test_an_inner_run_is_a_run_of_its_own_that_lists_leave_out(tmp_path: P
     assert types(events)[-1] == "workflow_complete"
 
 
+async def test_an_inner_run_whose_id_is_taken_fails_its_step(tmp_path: Path) -> None:
+    async with journal(tmp_path, Gated()) as engine:
+        await engine.start("run-1.call", workflow(step("a")), {}, "mallory")
+        await engine.start("run-1", nested(step("a"), on_failure=[step("mend")]), {}, OWNER)
+        await follow(engine, "run-1")
+        run = await engine.get("run-1", OWNER)
+    assert run.error == "step `call` failed: the run id run-1.call is taken by another run"
+    assert {one["name"]: one["status"] for one in run.steps} == {
+        "call": "failed",
+        "mend": "success",
+    }
+
+
 async def test_an_inner_run_goes_on_after_a_restart_and_repeats_nothing(tmp_path: Path) -> None:
     first = Gated("b")
     async with journal(tmp_path, first) as engine:

@@ -198,7 +198,7 @@ async def test_a_run_id_that_another_run_has_is_refused(alice: Caller, bob: Call
     assert "taken" in text
 
 
-@pytest.mark.parametrize("run_id", ["../x", "", "a" * 129, "a b", "-x"])
+@pytest.mark.parametrize("run_id", ["../x", "", "a" * 129, "a b", "-x", "run-1.call"])
 async def test_a_run_id_that_is_none_is_refused(alice: Caller, run_id: str) -> None:
     assert await alice.refusal("start_run", {"workflow": HELLO, "run_id": run_id})
 

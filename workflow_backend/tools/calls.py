@@ -93,7 +93,7 @@ def run_id_of(ctx: ToolContext) -> str | None:
         RefusalError: It is malformed.
     """
     run_id = _meta(ctx).get(RUN_ID_KEY)
-    return None if run_id is None else checked_run_id(run_id)
+    return None if run_id is None else chosen_run_id(run_id)
 
 
 def depth_of(ctx: ToolContext) -> int:
@@ -111,6 +111,21 @@ def depth_of(ctx: ToolContext) -> int:
 def wants_events(ctx: ToolContext) -> bool:
     """Whether progress comes as JSON events rather than as sentences."""
     return _meta(ctx).get(EVENTS_KEY) in (1, True)
+
+
+def chosen_run_id(run_id: object) -> str:
+    """The run id that a caller gives to a new run.
+
+    Raises:
+        RefusalError: It is none, or could be that of a run inside another one.
+    """
+    chosen = checked_run_id(run_id)
+    if "." in chosen:
+        raise RefusalError(
+            "invalid_run_id",
+            f"The run id {chosen!r} has a `.`, which is kept for the runs inside a run; use `-`.",
+        )
+    return chosen
 
 
 def checked_run_id(run_id: object) -> str:

@@ -16,7 +16,7 @@ from workflow_backend.tools.calls import (
     FOR_SERVER,
     RunId,
     ToolContext,
-    checked_run_id,
+    chosen_run_id,
     owner_of,
     trace_of,
 )
@@ -61,6 +61,6 @@ def register_rerun_tools(server: MCPServer, backend: Backend) -> None:
             kept = kept_states(workflow, states, from_step)
         except RerunError as error:
             raise RefusalError("invalid_step", f"Nothing is run again: {error}") from error
-        chosen = None if new_run_id is None else checked_run_id(new_run_id)
+        chosen = None if new_run_id is None else chosen_run_id(new_run_id)
         options = RunOptions(earlier.depth, kept, earlier.run_id, trace=trace_of(ctx))
         return started_run(*await runs.start(workflow, earlier.inputs, chosen, owner, options))

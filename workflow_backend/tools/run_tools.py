@@ -20,7 +20,7 @@ from workflow_backend.tools.calls import (
     RunId,
     ToolContext,
     WorkflowText,
-    checked_run_id,
+    chosen_run_id,
     depth_of,
     owner_of,
     run_id_of,
@@ -80,7 +80,7 @@ def _register_execution(server: MCPServer, backend: Backend, runs: EngineRuns) -
         The same `run_id` again gives the same run.
         """
         owner = owner_of(ctx)
-        chosen = run_id_of(ctx) if run_id is None else checked_run_id(run_id)
+        chosen = run_id_of(ctx) if run_id is None else chosen_run_id(run_id)
         checked = valid_workflow(workflow, backend)
         options = RunOptions(depth=depth_of(ctx), trace=trace_of(ctx))
         return started_run(*await runs.start(checked, inputs, chosen, owner, options))

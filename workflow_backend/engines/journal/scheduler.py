@@ -277,16 +277,18 @@ class RunScheduler:
         finding = asyncio.create_task(self._child_row(parent, spec))
         try:
             row = await asyncio.shield(finding)
-            if row.closed_at is None:
+            if row is not None and row.closed_at is None:
                 await asyncio.shield(self._child_task(row))
         except asyncio.CancelledError as reason:
             if self._is_closing:
                 raise
             row = await finding
-            if row.closed_at is None:
+            if row is not None and row.closed_at is None:
                 task = self._child_task(row)
                 self._let_go(row.id, str(reason) or "the run that it belongs to was cancelled")
                 await asyncio.wait([task])
+        if row is None:
+            return ChildResult("failed", f"the run id {spec.run_id} is taken by another run")
         row = await self._store.by_id(row.id)
         run = row.to_run()
         return ChildResult(run.status, run.error, run.outputs, await self.states(row))
@@ -314,7 +316,8 @@ class RunScheduler:
         active = self._active.get(row.id) or self._start(row)
         return active.task
 
-    async def _child_row(self, parent: RunRow, spec: ChildSpec) -> RunRow:
+    async def _child_row(self, parent: RunRow, spec: ChildSpec) -> RunRow | None:
+        """The run inside the other one, recorded; None if its id is another run's."""
         digest, body = encode_workflow(spec.workflow)
         self._definitions.keep(digest, spec.workflow)
         options = RunOptions(depth=parent.depth, trace=orjson.loads(parent.trace))
@@ -330,6 +333,5 @@ class RunScheduler:
         kept = orjson.dumps(states_to_json(spec.kept))
         inserted = await (await self._store.put(changes.insert_run(row, body, kept)))
         found = inserted.row
-        if found is None or found.parent != parent.run_id:
-            raise RuntimeError(f"the run id {spec.run_id} is taken by a run of somebody else")
-        return found
+        is_its_own = found is not None and found.parent == parent.run_id
+        return found if is_its_own else None
