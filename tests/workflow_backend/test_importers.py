@@ -334,6 +334,17 @@ def test_what_is_no_workflow_is_refused_with_a_fix(text: str) -> None:
     assert all(problem.reason and problem.fix for problem in caught.value.problems)
 
 
+def test_what_is_too_much_to_name_is_counted() -> None:
+    found = imported({"steps": [{"command": "ls", "frobnicate": 1} for _ in range(400)]})
+    assert len(found.notes) == 301
+    assert "more fields" in str(found.notes[-1])
+
+
+def test_thousands_of_steps_that_are_not_valid_are_all_put_in_words() -> None:
+    found = imported({"steps": [{"type": "http", "command": "GET ::no"} for _ in range(500)]})
+    assert {step.kind for step in found.workflow.steps} == {"needs_command"}
+
+
 def test_json_and_yaml_of_the_same_workflow_are_the_same() -> None:
     text = (DATA / "incident.json").read_text()
     assert imported(yaml.safe_dump(json.loads(text))).workflow == imported(text).workflow

@@ -228,4 +228,5 @@ async def test_runners_that_nobody_tells_are_an_error(unused_tcp_port: int) -> N
     client = await client_of(f"http://127.0.0.1:{unused_tcp_port}")
     with pytest.raises(KubiyaError, match="list the runners"):
         await Runners(client).all()
+    assert await Runners(client).default() == "kubiya-hosted"
     await client.close()

@@ -216,6 +216,16 @@ def test_output_on_the_way_is_shown_and_the_whole_is_kept_with_its_middle_cut() 
     assert run.states["test"].outputs == {"stdout": "a\nb"}
 
 
+def test_a_flood_of_output_and_of_strange_steps_is_bounded() -> None:
+    outputs = [step("step_output", as_object=False, text="x" * 10_000) for _ in range(100)]
+    strange = [step("step_running", f"other-{number}") for number in range(6_000)]
+    recorded, run = told(lines(*outputs, *strange, ENDED))
+    shown = [each.event for each in recorded if each.event["type"] == "step_output"]
+    assert sum(len(str(event["text"])) for event in shown) < 300_000
+    assert "not shown live" in str(shown[-1]["text"])
+    assert len(run.states) <= 5_002
+
+
 def test_the_key_is_masked_wherever_the_stream_says_it() -> None:
     key = "kub-secret-key"
     stream = lines(

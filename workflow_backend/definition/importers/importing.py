@@ -62,7 +62,7 @@ def import_definition(text: str, format: FormatChoice = "auto", name: str = "") 
     for reading in readings:
         reading.finish()
     workflow = valid_workflow(document, notes)
-    return Imported(workflow, to_yaml(workflow), chosen, tuple(notes.all))
+    return Imported(workflow, to_yaml(workflow), chosen, notes.told())
 
 
 def _used(bodies: Mapping[str, dict[str, object]]) -> dict[str, dict[str, object]]:

@@ -11,6 +11,7 @@ from workflow_backend.definition.plain_text import plain_text
 MAX_NOTES = 300
 MAX_NOTE_CHARACTERS = 400
 
+_SPLIT = "Import the file in parts to see them."
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -33,12 +34,22 @@ class Notes:
     """The notes in the order in which they were made, each once, so many at most."""
 
     all: list[Note] = field(default_factory=list)
+    dropped: int = 0
 
     def add(self, path: str, reason: str, instead: str = "It was left out.") -> None:
         """Note something about a field."""
         note = Note(path[:200], _short(reason), _short(instead))
-        if note not in self.all and len(self.all) < MAX_NOTES:
+        if len(self.all) >= MAX_NOTES:
+            self.dropped += 1
+        elif note not in self.all:
             self.all.append(note)
+
+    def told(self) -> tuple[Note, ...]:
+        """The notes, the last of which says how many more there would be."""
+        if not self.dropped:
+            return tuple(self.all)
+        more = Note("", f"{self.dropped} more fields were not taken over as they are.", _SPLIT)
+        return (*self.all, more)
 
 
 class Fields:

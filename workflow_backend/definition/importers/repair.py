@@ -4,18 +4,22 @@ What a check refuses in a step, such as a URL that is none, is known only when t
 """
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from workflow_backend.definition.importers.notes import Notes
-from workflow_backend.definition.model import Workflow
+from workflow_backend.definition.model import Step, Workflow
 from workflow_backend.definition.parse import check_definition
 from workflow_backend.definition.problems import InvalidWorkflowError, Problem
+from workflow_backend.definition.step_checks import check_step
 
-MAX_ROUNDS = 40
+MAX_ROUNDS = 12
 
 _STEP = re.compile(r"(?:workflows\.([\w-]+)\.)?(steps|on_failure|finally)\[(\d+)\]")
 _NAMED = re.compile(r"(?:workflows\.([\w-]+)\.)?(inputs|env|outputs)\.(\w+)")
+_LISTS = ("steps", "on_failure", "finally")
 _OPTIONAL = ("schedule", "concurrency", "timeout", "working_dir", "description", "max_parallel")
 
 
@@ -25,15 +29,45 @@ def valid_workflow(document: dict[str, object], notes: Notes) -> Workflow:
     Raises:
         InvalidWorkflowError: It cannot be mended.
     """
+    for path, steps, index in _steps_of(document):
+        if problem := _fault_of(steps[index], path):
+            _put_in_words(steps, index, problem, notes)
+    checked = check_definition(document)
     for _ in range(MAX_ROUNDS):
-        checked = check_definition(document)
         if checked.workflow is not None:
             return checked.workflow
         # All in one round: a mended step is in words, and no later problem of it counts.
-        mended = {_mend(problem, document, notes) for problem in checked.problems}
-        if mended == {False}:
-            raise InvalidWorkflowError(checked.problems)
-    raise InvalidWorkflowError(check_definition(document).problems)
+        if {_mend(problem, document, notes) for problem in checked.problems} == {False}:
+            break
+        checked = check_definition(document)
+    if checked.workflow is None:
+        raise InvalidWorkflowError(checked.problems)
+    return checked.workflow
+
+
+def _steps_of(document: dict[str, object]) -> Iterator[tuple[str, list[Any], int]]:
+    """Every step of the document: its path, its list, its place there."""
+    workflows = document.get("workflows")
+    bodies: dict[str, object] = {"": document}
+    if isinstance(workflows, dict):
+        bodies |= {f"workflows.{ref}.": body for ref, body in workflows.items()}
+    for prefix, body in bodies.items():
+        for key in _LISTS:
+            steps = body.get(key) if isinstance(body, dict) else None
+            if isinstance(steps, list):
+                for index in range(len(steps)):
+                    yield f"{prefix}{key}[{index}]", steps, index
+
+
+def _fault_of(step: object, path: str) -> Problem | None:
+    """What is wrong with a step by itself; a whole document is looked at for 50 faults alone."""
+    try:
+        checked = Step.model_validate(step)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return Problem(f"{path}.{place}", f"{first['msg']}.", "Mend it.")
+    return next(check_step(checked, path), None)
 
 
 def _mend(problem: Problem, document: dict[str, object], notes: Notes) -> bool:

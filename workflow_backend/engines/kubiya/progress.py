@@ -19,7 +19,9 @@ from workflow_backend.step_state import RunStatus, StepState, StepStatus
 from workflow_backend.steps.capture import HeadAndTail
 
 MAX_OUTPUT_CHARACTERS = 256 * 1024
+MAX_SHOWN_CHARACTERS = 256 * 1024
 MAX_ERROR_CHARACTERS = 4_000
+MAX_STRANGE_STEPS = 5_000
 
 
 _AttemptEnding = Literal["success", "failed", "cancelled", "timed_out"]
@@ -49,6 +51,7 @@ class _Attempt:
     number: int
     began: float
     is_open: bool = True
+    shown: int = 0
 
 
 class RemoteRun:
@@ -134,14 +137,16 @@ class RemoteRun:
             return self._write(name, words.first_text(fields, "text", "output", "message"), at)
         ending = words.ending_of(fields)
         if kind in words.STEP_SKIPS or (kind in words.STEP_ENDS and ending == "skipped"):
-            return [] if name in self.states else [self._skip(name, _reason_in(fields))]
+            if name in self.states or self._is_too_much(name):
+                return []
+            return [self._skip(name, _reason_in(fields))]
         if kind in words.STEP_FAILS or kind in words.STEP_ENDS:
             return self._end(name, kind, fields, at)
         return []
 
     def _begin(self, name: str, message: str, at: float) -> list[Recorded]:
         attempt = self._attempts.get(name)
-        if attempt is not None and attempt.is_open:
+        if (attempt is not None and attempt.is_open) or self._is_too_much(name):
             return []
         number = attempt.number + 1 if attempt else 1
         self._attempts[name] = _Attempt(number, at)
@@ -151,18 +156,28 @@ class RemoteRun:
             return [Recorded(events.step_running(spec))]
         return [Recorded(events.step_begun(name, message, attempt=number))]
 
+    def _is_too_much(self, name: str) -> bool:
+        """Whether the stream tells of more steps that nobody knows than can be kept."""
+        known = max(len(self._attempts), len(self.states))
+        return name not in self._steps and known >= MAX_STRANGE_STEPS
+
     def _write(self, name: str, text: str, at: float) -> list[Recorded]:
         recorded = self._begin(name, "", at) if name not in self._attempts else []
-        if text:
-            event = events.step_output(name, self._attempts[name].number, text)
-            recorded.append(Recorded(event))
-        return recorded
+        attempt = self._attempts.get(name)
+        if attempt is None or not text or attempt.shown > MAX_SHOWN_CHARACTERS:
+            return recorded
+        attempt.shown += len(text)
+        if attempt.shown > MAX_SHOWN_CHARACTERS:
+            text = "\n... further output is not shown live ...\n"
+        return [*recorded, Recorded(events.step_output(name, attempt.number, text))]
 
     def _end(self, name: str, kind: str, fields: Mapping[str, object], at: float) -> list[Recorded]:
         attempt = self._attempts.get(name)
         if attempt is not None and not attempt.is_open:
             return []
         recorded = self._begin(name, "", at) if attempt is None else []
+        if name not in self._attempts:
+            return []
         status, error = _ending(kind, fields)
         exit_code = fields.get("exit_code", fields.get("exitCode"))
         kept = HeadAndTail(MAX_OUTPUT_CHARACTERS)

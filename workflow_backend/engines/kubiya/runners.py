@@ -55,8 +55,15 @@ class Runners:
             return self._kept
 
     async def default(self) -> str:
-        """The runner of a workflow that names none: the hosted one, else a healthy one."""
-        runners = await self.all()
+        """The runner of a workflow that names none: the hosted one, else a healthy one.
+
+        Where the runners cannot be asked for it is the hosted one; the start then says what is
+        wrong.
+        """
+        try:
+            runners = await self.all()
+        except KubiyaError:
+            return DEFAULT_RUNNER
         names = [runner.name for runner in runners]
         if DEFAULT_RUNNER in names or not names:
             return DEFAULT_RUNNER

@@ -8,6 +8,8 @@ from workflow_backend.step_state import RunStatus
 
 Ending = Literal["success", "failed", "cancelled", "timed_out", "skipped"]
 
+MAX_NAME_CHARACTERS = 200
+
 STEP_BEGINS = frozenset({"step_running", "step_started", "step_start"})
 STEP_ENDS = frozenset({"step_finished", "step_complete", "step_completed"})
 STEP_FAILS = frozenset({"step_failed", "step_error"})
@@ -66,7 +68,7 @@ def step_name(fields: Mapping[str, object]) -> str:
         if isinstance(value, Mapping):
             value = value.get("name") or value.get("id")
         if isinstance(value, str) and value:
-            return value
+            return value[:MAX_NAME_CHARACTERS]
     return ""
 
 
