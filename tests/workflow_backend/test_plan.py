@@ -280,6 +280,8 @@ def test_a_step_names_the_absolute_paths_of_its_texts() -> None:
         ({"run": "ls", "env": {"A": "/a/${{ inputs.x }}", "B": "/"}}, ["/", "/a/b"]),
         ({"run": "ls", "working_dir": "/a/${{ steps.s.outputs.x }}", "depends": ["s"]},
          ["decided at run time: /a/${{ steps.s.outputs.x }}"]),
+        ({"run": "ls", "env": {"D": "/etc"}, "working_dir": "${{ env.D }}"}, ["/etc"]),
+        ({"run": "ls", "working_dir": "/${{ env.D }}"}, ["/home"]),
         ({"run": "ls", "working_dir": "sub"}, []),
         ({"http": {"url": "https://x.org/etc/passwd"}}, []),
     ],
@@ -288,6 +290,7 @@ def test_paths_are_found_in_texts(step: dict[str, Any], paths: list[str]) -> Non
     document = {
         "name": "x",
         "inputs": {"x": {"default": "b"}},
+        "env": {"D": "home"},
         "steps": [{"name": "s", "run": "ls"}, {"name": "a", **step}],
     }
     assert planned(document, inputs={}).steps[1].paths == paths

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
+from typing import TypeAlias
 
 from workflow_backend.definition.call_checks import called_by
 from workflow_backend.definition.expressions import (
@@ -22,6 +23,9 @@ from workflow_backend.definition.values import converted
 
 _UNKNOWN = object()
 
+# What is known, by the roots of expressions.
+_Known: TypeAlias = Mapping[str, Mapping[str, object]]
+
 
 class KnownValues:
     """One workflow and the values of its inputs that are known; `ref` is its name inside."""
@@ -31,33 +35,29 @@ class KnownValues:
         self.ref = ref
         self.inputs = inputs
         env = {name: text for name, text in body.env.items() if OPEN not in text}
-        self._context = {"inputs": inputs, "env": env}
+        self._context: _Known = {"inputs": inputs, "env": env}
 
     def name_of(self, step: str) -> str:
         """The name of a step of this workflow in the plan of the whole document."""
         return f"{self.ref}/{step}" if self.ref else step
 
-    def text(self, template: str) -> str:
-        """The text, with the expressions in it computed for which what is known suffices."""
+    def text(self, template: str, step: Step | None = None) -> str:
+        """The text, with the expressions in it computed for which what is known suffices.
+
+        A text of the action or the folder of a step sees the step's `env` over the workflow's.
+        """
         if OPEN not in template:
             return template
         try:
             parts = parse_template(template)
         except ExpressionError:
             return template
-        return "".join(self._part(part) for part in parts)
+        context = self._seen_by(step) if step is not None and step.env else self._context
+        return "".join(_part(part, context) for part in parts)
 
     def value(self, template: str) -> object:
         """The value of a text, `_UNKNOWN` if the run decides it."""
-        if OPEN not in template:
-            return template
-        try:
-            sources = expressions_in(template)
-            if all(self._is_known(source) for source in sources):
-                return render(template, self._context)
-        except ExpressionError:
-            pass
-        return _UNKNOWN
+        return _value(template, self._context)
 
     def items(self, given: list[object] | str | None) -> list[object] | None:
         """The items of a list, None if the run decides how many there are."""
@@ -77,19 +77,16 @@ class KnownValues:
                 known[name] = converted(spec, found)
         return known
 
-    def _is_known(self, source: str) -> bool:
-        return all(
-            len(reference.path) > 1
-            and reference.path[1] in self._context.get(reference.path[0], ())
-            for reference in references(source)
-        )
-
-    def _part(self, part: Literal | Expression) -> str:
-        if isinstance(part, Literal):
-            return part.text
-        whole = f"{OPEN} {part.source} {CLOSE}"
-        value = self.value(whole)
-        return whole if value is _UNKNOWN else to_text(value)
+    def _seen_by(self, step: Step) -> _Known:
+        """What a text of the step sees; its `env` itself sees that of the workflow alone."""
+        env = dict(self._context["env"])
+        for name, text in step.env.items():
+            value = self.value(text)
+            if value is _UNKNOWN:
+                env.pop(name, None)
+            else:
+                env[name] = to_text(value)
+        return {**self._context, "env": env}
 
     def _nested(self, value: object) -> object:
         if isinstance(value, str):
@@ -136,3 +133,30 @@ def _agreed(given: list[dict[str, object]]) -> dict[str, object]:
         for name, value in first.items()
         if all(name in other and other[name] == value for other in others)
     }
+
+
+def _part(part: Literal | Expression, context: _Known) -> str:
+    if isinstance(part, Literal):
+        return part.text
+    whole = f"{OPEN} {part.source} {CLOSE}"
+    value = _value(whole, context)
+    return whole if value is _UNKNOWN else to_text(value)
+
+
+def _value(template: str, context: _Known) -> object:
+    if OPEN not in template:
+        return template
+    try:
+        sources = expressions_in(template)
+        if all(_is_known(source, context) for source in sources):
+            return render(template, context)
+    except ExpressionError:
+        pass
+    return _UNKNOWN
+
+
+def _is_known(source: str, context: _Known) -> bool:
+    return all(
+        len(reference.path) > 1 and reference.path[1] in context.get(reference.path[0], ())
+        for reference in references(source)
+    )

@@ -141,7 +141,7 @@ def _withheld(
     needed = secrets_by_step(known)
     for step in known.body.all_steps():
         is_offline = isolation != "none" and not step.network
-        host = step.http and host_of(known.text(step.http.url))
+        host = step.http and host_of(known.text(step.http.url, step))
         for name in needed[step.name]:
             rule = secrets.get(name, NO_LIMITS)
             refusal = rule.refusal(step.kind, is_offline=is_offline)

@@ -180,7 +180,7 @@ class _Named:
 def _named(step: Step, known: KnownValues, shared: _Named) -> _Named:
     """What the step names; where data decides, the text that does."""
     if step.http is not None:
-        return _Named(frozenset({shown_host(known.text(step.http.url))}))
+        return _Named(frozenset({shown_host(known.text(step.http.url, step))}))
     if step.kind not in _SCRIPTS:
         return _Named()
     script = _Named.of([step.run or step.python or ""], is_shell=step.run is not None)
@@ -188,7 +188,7 @@ def _named(step: Step, known: KnownValues, shared: _Named) -> _Named:
     folder = step.working_dir if step.working_dir is not None else known.body.working_dir
     return _Named(
         shared.hosts | script.hosts | given.hosts,
-        shared.paths | script.paths | given.paths | _folder(known.text(folder or "")),
+        shared.paths | script.paths | given.paths | _folder(known.text(folder or "", step)),
     )
 
 
