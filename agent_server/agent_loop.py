@@ -320,14 +320,14 @@ def _check_claims(claims: RunClaims, own_names: set[str]) -> None:
 
 
 def _run_is_asked(messages: Sequence[Message]) -> bool:
-    """Whether the newest message of the user asks to run something."""
+    """Whether the newest message of the user, without its files, asks to run something."""
     newest = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
     if newest is None:
         return False
     before = (
-        message.text for message in reversed(messages[:newest]) if message.role == "assistant"
+        message.typed_text for message in reversed(messages[:newest]) if message.role == "assistant"
     )
-    return asks_to_run(messages[newest].text, next(before, ""))
+    return asks_to_run(messages[newest].typed_text, next(before, ""))
 
 
 def _call_events(index: int, call: ToolCall) -> tuple[Event, ...]:

@@ -41,14 +41,14 @@ class ApprovalAnswer:
 
 
 def written_answers(messages: Sequence[Message]) -> tuple[ApprovalAnswer, ...]:
-    """The decisions that the newest message is, if it is the user's and nothing else.
+    """The decisions that the newest message is, if it is the user's, typed, and nothing else.
 
     Each of its lines is `approve <run>/<step>` or `reject <run>/<step>`, in any case, with a
     reason behind it or none, in back-quotes or without.
     """
-    if not messages or messages[-1].role != "user":
+    if not messages or messages[-1].role != "user" or not messages[-1].is_typed:
         return ()
-    text = messages[-1].text.strip()
+    text = messages[-1].typed_text.strip()
     if len(text) > _MAX_CHARACTERS:
         return ()
     lines = [line.strip() for line in text.splitlines() if line.strip()]

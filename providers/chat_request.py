@@ -11,10 +11,14 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text of a message. `extra` keeps keys such as `cache_control` for who knows them."""
+    """Text of a message. `extra` keeps keys such as `cache_control` for who knows them.
+
+    `is_typed` is false for what was not written by who sends the message: the text of a file.
+    """
 
     text: str
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
+    is_typed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,19 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts joined; other parts are left out."""
+        """The text parts joined, those of files too; other parts are left out."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def typed_text(self) -> str:
+        """The text without that of files: all in which an order may be looked for."""
+        texts = (part for part in self.parts if isinstance(part, TextPart))
+        return "".join(part.text for part in texts if part.is_typed)
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the message is nothing but text that was typed."""
+        return all(isinstance(part, TextPart) and part.is_typed for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)

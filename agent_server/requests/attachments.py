@@ -38,7 +38,7 @@ def file_part(url: str, media_type: str | None, file_name: str | None) -> Part:
         )
     is_base64 = head.lower().endswith(";base64")
     if kind.startswith("text/"):
-        return TextPart(_decode(content, is_base64))
+        return TextPart(_decode(content, is_base64), is_typed=False)
     if not is_base64:
         raise FieldError("must be a data URL with base64 content")
     if kind in _AUDIO_FORMATS:

@@ -150,7 +150,7 @@ def _part(part: Part, dropped: dict[str, None]) -> Part:
     if isinstance(part, TextPart) and part.extra:
         # Some upstreams take the mark as Anthropic writes it; the adapter knows which.
         kept = {key: value for key, value in part.extra.items() if key == "cache_control"}
-        return TextPart(part.text, kept)
+        return replace(part, extra=kept)
     if not isinstance(part, OpaquePart):
         return part
     given = str(part.data.get("type"))
@@ -177,7 +177,7 @@ def _document(block: JsonObject) -> Part | None:
     title = block.get("title")
     if source.get("type") == "text":
         head = f"{title}\n\n" if title else ""
-        return TextPart(f"{head}{source.get('data')}")
+        return TextPart(f"{head}{source.get('data')}", is_typed=False)
     if source.get("type") == "content":
         return _texts(source.get("content"), title)
     if source.get("type") != "base64":
@@ -194,7 +194,7 @@ def _search_result(block: JsonObject) -> Part | None:
 
 
 def _tool_reference(block: JsonObject) -> Part | None:
-    return TextPart(f"Tool: {block.get('tool_name')}")
+    return TextPart(f"Tool: {block.get('tool_name')}", is_typed=False)
 
 
 def _texts(content: JsonValue, title: JsonValue) -> Part | None:
@@ -206,7 +206,7 @@ def _texts(content: JsonValue, title: JsonValue) -> Part | None:
         if not isinstance(text, str):
             return None
         lines.append(text)
-    return TextPart("\n\n".join(lines))
+    return TextPart("\n\n".join(lines), is_typed=False)
 
 
 def _tool(tool: ToolSpec, dropped: dict[str, None]) -> ToolSpec:

@@ -42,6 +42,7 @@ class ToolAnswer:
 class Exchange:
     """The newest message of the user, what came before it, and the tools' answers since.
 
+    Of all messages what was typed counts, never the text of a file.
     `request_before` is the user's message before it; `workflow_before` is the last workflow that
     either side showed before it.
     """
@@ -59,13 +60,17 @@ def read_exchange(messages: Sequence[Message]) -> Exchange:
     if newest is None:
         return Exchange("")
     earlier = [
-        message.text for message in messages[:newest] if message.role in ("user", "assistant")
+        message.typed_text for message in messages[:newest] if message.role in ("user", "assistant")
     ]
-    spoken = (m.text for m in reversed(messages[:newest]) if m.role == "assistant" and m.text)
-    asked = (m.text for m in reversed(messages[:newest]) if m.role == "user")
+    spoken = (
+        message.typed_text
+        for message in reversed(messages[:newest])
+        if message.role == "assistant" and message.typed_text
+    )
+    asked = (m.typed_text for m in reversed(messages[:newest]) if m.role == "user")
     definitions = (find_definition(text) for text in reversed(earlier))
     return Exchange(
-        message=messages[newest].text,
+        message=messages[newest].typed_text,
         assistant_before=next(spoken, ""),
         request_before=next(asked, ""),
         workflow_before=next((text for text in definitions if text is not None), None),

@@ -103,7 +103,7 @@ def test_parts_of_a_user_are_texts_images_files_and_audio() -> None:
         TextPart("look"),
         ImagePart(PNG, "low"),
         OpaquePart({"type": "file", "file": {"filename": "a.pdf", "file_data": "JVBERi0="}}),
-        TextPart("hi"),
+        TextPart("hi", is_typed=False),
         OpaquePart({"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}),
     )
 

@@ -237,12 +237,12 @@ FILES = [
             "mediaType": "text/plain",
             "url": "data:text/plain;base64,bmHDr3Zl",
         },
-        TextPart("na\u00efve"),
+        TextPart("na\u00efve", is_typed=False),
         id="text in base64",
     ),
     pytest.param(
         {"type": "file", "mediaType": "text/csv", "url": "data:text/csv,a%2Cb"},
-        TextPart("a,b"),
+        TextPart("a,b", is_typed=False),
         id="text, percent-encoded",
     ),
     pytest.param(
