@@ -208,16 +208,93 @@ def test_what_is_not_told_whole_is_denied_by_a_rule_that_reads_it(
     assert broken_by("{name: r, deny_step: \"step.kind == 'agent'\"}", document) is None
 
 
-def test_a_host_that_data_decides_is_told_as_such() -> None:
+def undecided(**step: Any) -> dict[str, Any]:
+    """A workflow with a step `b` about which the output of another decides."""
+    steps = [{"name": "a", "run": "echo"}, {"name": "b", "depends": ["a"], **step}]
+    return {"name": "x", "steps": steps}
+
+
+OUTPUT = "${{ steps.a.outputs.stdout }}"
+# What the run decides about `b`, the field that says so, and the one that is not whole.
+UNDECIDED = {
+    "host": (undecided(http={"url": f"https://{OUTPUT}/?.x.org"}), "has_unknown_hosts", "hosts"),
+    "whole URL": (undecided(http={"url": OUTPUT}), "has_unknown_hosts", "hosts"),
+    "redirect": (
+        undecided(http={"url": "https://x.org", "follow_redirects": True}),
+        "follows_redirects",
+        "hosts",
+    ),
+    "folder": (undecided(run="ls", working_dir=f"/x.org/{OUTPUT}"), "has_unknown_paths", "paths"),
+}
+
+
+@pytest.mark.parametrize(("document", "flag", "field"), UNDECIDED.values(), ids=UNDECIDED.keys())
+def test_what_the_run_decides_is_denied_by_a_rule_that_reads_it(
+    document: dict[str, Any], flag: str, field: str
+) -> None:
+    for read in (f"step.{field}", f"step['{field}']"):
+        for condition in ("!t.contains('x.org')", "t.contains('evil')", "!t.endsWith('.x.org')"):
+            rule = f'{{name: r, deny_step: "{read}.exists(t, {condition})"}}'
+            assert broken_by(rule, document) == ["b"], rule
+    assert broken_by(f"{{name: r, deny: \"'evil' in plan.{field}\"}}", document) == []
+    assert broken_by('{name: r, deny: "size(plan) == 0"}', document) == []
+    assert broken_by(f"{{name: r, require_approval: \"'evil' in step.{field}\"}}", document) == [
+        "b"
+    ]
+    assert broken_by("{name: r, deny_step: \"step.kind == 'agent'\"}", document) is None
+
+
+@pytest.mark.parametrize(("document", "flag", "field"), UNDECIDED.values(), ids=UNDECIDED.keys())
+def test_a_rule_that_names_what_is_unknown_may_allow_it_and_sees_no_text_in_its_place(
+    document: dict[str, Any], flag: str, field: str
+) -> None:
+    text = "decided at run time"
+    for root, effect in (("step", "deny_step"), ("plan", "deny")):
+        seen = f"{root}.{field}.exists(t, t.contains('{text}'))"
+        assert broken_by(f'{{name: r, {effect}: "{seen} && {root}.{flag}"}}', document) is None
+        found = broken_by(f'{{name: r, {effect}: "{seen} || {root}.{flag}"}}', document)
+        assert found is not None
+    others = {"has_unknown_hosts", "follows_redirects", "has_unknown_paths"} - {flag}
+    for other in others:
+        rule = f"{{name: r, deny_step: \"'evil' in step.{field} || step.{other}\"}}"
+        assert broken_by(rule, document) == ["b"]
+
+
+def test_redirects_alone_are_allowed_by_the_rule_of_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "workflows.md").read_text()
+    rules = page.split("<!-- file: redirects.yaml -->")[1].split("```yaml\n")[1].split("```")[0]
+    policy = parse_policy(rules)
+    for request, is_allowed in (
+        ({"url": "https://api.example.com/", "follow_redirects": True}, True),
+        ({"url": "https://x.org/", "follow_redirects": True}, False),
+        ({"url": f"https://{OUTPUT}/?.example.com", "follow_redirects": True}, False),
+    ):
+        found = plan(parse_workflow(undecided(http=request)), {}, policy=policy)
+        assert (not found.policy) is is_allowed, request
+
+
+def test_a_host_of_a_message_that_the_run_decides_is_unknown_to_rules_about_the_plan() -> None:
     document = {
         "name": "x",
-        "steps": [
-            {"name": "a", "run": "echo"},
-            {"name": "b", "depends": ["a"], "http": {"url": "${{ steps.a.outputs.stdout }}"}},
-        ],
+        "steps": [{"name": "a", "run": "ls"}],
+        "notify": [{"url": "https://${{ run.id }}/?.x.org"}],
     }
-    rule = "{name: r, deny_step: \"step.hosts.exists(host, !(host in ['x.org']))\"}"
-    assert broken_by(rule, document) == ["b"]
+    assert broken_by("{name: r, deny: \"plan.hosts.exists(h, h == 'evil')\"}", document) == []
+    rule = "{name: r, deny: \"plan.hosts.exists(h, !plan.has_unknown_hosts || h != '')\"}"
+    assert broken_by(rule, document) is None
+    assert held(rule, document).hosts == ["decided at run time: https://${{ run.id }}/?.x.org"]
+
+
+def test_a_long_url_of_a_message_is_held_to_its_whole_host() -> None:
+    long = f"https://{'a' * 600}@evil.org/"
+    document = {
+        "name": "x",
+        "inputs": {"url": {"default": long}},
+        "steps": [{"name": "a", "run": "ls"}],
+        "notify": [{"url": "${{ inputs.url }}"}],
+    }
+    assert broken_by("{name: r, deny: \"'evil.org' in plan.hosts\"}", document) == []
+    assert held('{name: r, deny: "false"}', document).hosts == ["evil.org"]
 
 
 def test_many_steps_that_break_a_rule_are_named_up_to_ten() -> None:

@@ -24,7 +24,7 @@ from workflow_backend.definition.planned_steps import (
     host_of,
     planned_steps,
     secrets_by_step,
-    shown_host,
+    undecided,
 )
 from workflow_backend.definition.policy import NO_POLICY, Policy
 from workflow_backend.definition.problems import listed
@@ -68,7 +68,7 @@ def plan(
     blockers += _group_fault(workflow, values) if not problems else ()
     notify = [_message(message, workflows[0]) for message in workflow.notify]
     hosts = {host for step in steps for host in step.hosts}
-    hosts |= {shown_host(message.url) for message in notify}
+    hosts |= {message.host or undecided(message.url) for message in notify}
     found = Plan(
         workflow=workflow.name,
         description=plain_text(workflow.description),
@@ -217,8 +217,10 @@ def _group(workflow: Workflow, known: KnownValues) -> PlannedGroup | None:
 
 
 def _message(message: Notification, known: KnownValues) -> PlannedMessage:
-    url = plain_text(known.text(message.url), 500)
-    return PlannedMessage(url=url, on=list(message.on), secret=message.secret)
+    url = known.text(message.url)
+    return PlannedMessage(
+        url=plain_text(url, 500), host=host_of(url), on=list(message.on), secret=message.secret
+    )
 
 
 def _all_risks(steps: Sequence[PlannedStep], isolation: str) -> Iterator[str]:

@@ -33,8 +33,22 @@ class PlannedStep(_Result):
     max_parallel: int | None = Field(default=None, description="Most items at the same time.")
     repeats: int = Field(default=1, description="Most times that it is done for one item.")
     network: bool = False
-    hosts: list[str] = []
-    paths: list[str] = Field(default=[], description="Absolute paths that it names in its texts.")
+    hosts: list[str] = Field(
+        default=[], description="Hosts that it names, or the text by which the run decides one."
+    )
+    has_unknown_hosts: bool = Field(
+        default=False, description="Whether data of the run decides which host is asked."
+    )
+    follows_redirects: bool = Field(
+        default=False, description="Whether the hosts that it asks may send it to others."
+    )
+    paths: list[str] = Field(
+        default=[],
+        description="Absolute paths that it names, or the text by which the run decides one.",
+    )
+    has_unknown_paths: bool = Field(
+        default=False, description="Whether data of the run decides the folder that it runs in."
+    )
     cut: list[str] = Field(
         default=[], description="Which of `action`, `hosts`, `paths` are not told whole."
     )
@@ -89,6 +103,7 @@ class PlannedMessage(_Result):
     """A message that would be sent; `on` says at which events."""
 
     url: str
+    host: str | None = Field(default=None, description="Its host; none where the run decides it.")
     on: list[str]
     secret: str | None = None
 

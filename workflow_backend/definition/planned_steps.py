@@ -71,9 +71,9 @@ def host_of(url: str) -> str | None:
         return None
 
 
-def shown_host(url: str) -> str:
-    """The host of the URL, or that and by what it is decided."""
-    return host_of(url) or _undecided(url)
+def undecided(text: str) -> str:
+    """What people are shown where the run decides a host or a folder by this text."""
+    return f"decided at run time: {plain_text(text, 200)}"
 
 
 def _planned(
@@ -103,7 +103,10 @@ def _planned(
         repeats=step.repeat.limit if step.repeat else 1,
         network=network,
         hosts=hosts[:MAX_NAMED],
+        has_unknown_hosts=named.has_unknown_hosts,
+        follows_redirects=step.http is not None and step.http.follow_redirects,
         paths=paths[:MAX_NAMED],
+        has_unknown_paths=named.has_unknown_paths,
         cut=list(_cut(whole, hosts, paths)),
         secrets=secrets,
         tools=agent.tools if agent else [],
@@ -162,10 +165,12 @@ def _items(step: Step, known: KnownValues) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """The hosts and absolute paths that texts name."""
+    """The hosts and absolute paths that texts name; where the run decides one, the text."""
 
     hosts: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
+    has_unknown_hosts: bool = False
+    has_unknown_paths: bool = False
 
     @classmethod
     def of(cls, texts: Sequence[str], *, is_shell: bool) -> "_Named":
@@ -178,29 +183,29 @@ class _Named:
 
 
 def _named(step: Step, known: KnownValues, shared: _Named) -> _Named:
-    """What the step names; where data decides, the text that does."""
+    """What the step names."""
     if step.http is not None:
-        return _Named(frozenset({shown_host(known.text(step.http.url, step))}))
+        url = known.text(step.http.url, step)
+        host = host_of(url)
+        return _Named(frozenset({host or undecided(url)}), has_unknown_hosts=not host)
     if step.kind not in _SCRIPTS:
         return _Named()
     script = _Named.of([step.run or step.python or ""], is_shell=step.run is not None)
     given = _Named.of([known.text(text) for text in step.env.values()], is_shell=False)
     folder = step.working_dir if step.working_dir is not None else known.body.working_dir
+    folder = known.text(folder or "", step)
     return _Named(
         shared.hosts | script.hosts | given.hosts,
-        shared.paths | script.paths | given.paths | _folder(known.text(folder or "", step)),
+        shared.paths | script.paths | given.paths | _folder(folder),
+        has_unknown_paths=OPEN in folder,
     )
 
 
 def _folder(folder: str) -> frozenset[str]:
     if OPEN in folder:
-        return frozenset({_undecided(folder)})
+        return frozenset({undecided(folder)})
     return frozenset({_normal(folder)} if folder.startswith("/") else ())
 
 
 def _normal(path: str) -> str:
     return "/" + posixpath.normpath(path).lstrip("/")
-
-
-def _undecided(text: str) -> str:
-    return f"decided at run time: {plain_text(text, 200)}"

@@ -10,11 +10,15 @@ rules:
 ```
 
 `deny` is about the whole plan, `deny_step` and `require_approval` about each step, those of
-workflows inside the document included. What a script does is known as far as its text says it; what
-a rule cannot see, or cannot compute, it denies.
+workflows inside the document included. What a script does is known as far as its text says it;
+what a rule cannot see, or cannot compute, it denies.
+
+So does a rule that reads `hosts` or `paths` where the run, or a redirect, decides one of them: no
+text of the workflow's author stands in its place. A rule that names the field which says so
+(`has_unknown_hosts`, `follows_redirects`, `has_unknown_paths`) decides such steps by itself.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -40,15 +44,24 @@ EFFECTS: dict[Effect, str] = {
 }
 _KEYS = ("name", "message", *EFFECTS)
 PLAN_FIELDS = (
-    "workflow", "runner", "isolation", "network", "hosts", "paths", "secrets", "tools", "kinds",
-    "steps", "inputs", "is_scheduled", "group", "notify",
+    "workflow", "runner", "isolation", "network", "hosts", "has_unknown_hosts", "follows_redirects",
+    "paths", "has_unknown_paths", "secrets", "tools", "kinds", "steps", "inputs", "is_scheduled",
+    "group", "notify",
 )  # fmt: skip
 STEP_FIELDS = (
     "name", "kind", "part", "action", "depends", "condition", "timeout", "attempts", "items",
-    "repeats", "network", "hosts", "paths", "secrets", "tools", "tokens", "turns", "calls",
-    "artefacts", "approvals", "risks", "isolation", "runner",
+    "repeats", "network", "hosts", "has_unknown_hosts", "follows_redirects", "paths",
+    "has_unknown_paths", "secrets", "tools", "tokens", "turns", "calls", "artefacts", "approvals",
+    "risks", "isolation", "runner",
 )  # fmt: skip
 _FIELDS = {"plan": PLAN_FIELDS, "step": STEP_FIELDS, "owner": ()}
+# The fields that say of others that they are not whole, and what a rule is told that has not read
+# them.
+_UNKNOWN = {
+    "has_unknown_hosts": ("hosts", "the run decides which host `{}` asks"),
+    "follows_redirects": ("hosts", "`{}` follows redirects to any host"),
+    "has_unknown_paths": ("paths", "the run decides the folder of `{}`"),
+}
 
 
 class PolicyError(Exception):
@@ -57,13 +70,17 @@ class PolicyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; `fields` are those that its expression reads of `plan` or `step`."""
+    """One rule; `fields` are those that its expression reads of `plan` or `step`.
+
+    `named` are those of them that it names, not only has by reading all.
+    """
 
     name: str
     effect: Effect
     expression: str
     message: str
     fields: tuple[str, ...]
+    named: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +157,15 @@ def _rule(entry: object, number: int) -> Rule:
     if len(given) != 1:
         raise PolicyError(f"rule `{name}`: it has exactly one of {listed(EFFECTS)}")
     expression = entry[given[0]]
-    fields = _fields_of(expression, "plan" if given[0] == "deny" else "step", name)
-    return Rule(name, given[0], expression, entry.get("message") or EFFECTS[given[0]], fields)
+    root = "plan" if given[0] == "deny" else "step"
+    named, reads_all = _fields_of(expression, root, name)
+    message = entry.get("message") or EFFECTS[given[0]]
+    fields = _FIELDS[root] if reads_all else named
+    return Rule(name, given[0], expression, message, fields, frozenset(named))
 
 
-def _fields_of(expression: str, root: str, name: str) -> tuple[str, ...]:
-    """The fields of its root that a rule reads, once it is known to be sound."""
+def _fields_of(expression: str, root: str, name: str) -> tuple[tuple[str, ...], bool]:
+    """The fields that a sound rule names of its root, and whether it reads the root as a whole."""
     roots = frozenset({root, "owner"})
     try:
         shape = check(expression, roots=roots)
@@ -159,11 +179,12 @@ def _fields_of(expression: str, root: str, name: str) -> tuple[str, ...]:
             known = listed(f"`{each}`" for each in sorted(roots))
             raise PolicyError(f"rule `{name}`: `{other[:64]}` is not known here; {known} are")
     fields: list[str] = []
+    reads_all = False
     for reference in shape.references:
         if reference.path[0] == "owner":
             continue
         if len(reference.path) == 1:
-            fields += _FIELDS[root]
+            reads_all = True
         elif (field := reference.path[1]) in _FIELDS[root]:
             fields.append(field)
         else:
@@ -174,7 +195,7 @@ def _fields_of(expression: str, root: str, name: str) -> tuple[str, ...]:
                 else f"it has {listed(_FIELDS[root], 30)}"
             )
             raise PolicyError(f"rule `{name}`: `{root}` has no `{field[:64]}`; {fix}")
-    return tuple(dict.fromkeys(fields))
+    return tuple(dict.fromkeys(fields)), reads_all
 
 
 def _violation(rule: Rule, plan: Plan, whole: Mapping[str, object], owner: str) -> Violation | None:
@@ -182,7 +203,7 @@ def _violation(rule: Rule, plan: Plan, whole: Mapping[str, object], owner: str) 
     if rule.effect == "deny":
         is_broken, reason = _holds(rule, "plan", whole, owner)
         if not is_broken:
-            reason = next(filter(None, (_hidden(rule, step) for step in plan.steps)), None)
+            reason = next(_hidden_of(rule, plan), None)
         return _told(rule, reason) if is_broken or reason else None
     broken: list[str] = []
     reason = None
@@ -215,15 +236,39 @@ def _breaks(
 
 def _step_fields(rule: Rule, step: PlannedStep, plan: Plan) -> dict[str, object]:
     """What the rule reads of the step; what is not there is the empty text."""
-    others = {"isolation": plan.isolation, "runner": plan.runner}
+    others = {
+        "hosts": _known_hosts(step),
+        "paths": _known_paths(step),
+        "isolation": plan.isolation,
+        "runner": plan.runner,
+    }
     values = {name: others[name] if name in others else getattr(step, name) for name in rule.fields}
     return {name: "" if value is None else value for name, value in values.items()}
 
 
 def _hidden(rule: Rule, step: PlannedStep) -> str | None:
     """Why the rule does not see all of the step, None if it does."""
-    cut = set(rule.fields) & set(step.cut)
-    return f"`{min(cut)}` of `{step.name}` is longer than what is looked at" if cut else None
+    if cut := set(rule.fields) & set(step.cut):
+        return f"`{min(cut)}` of `{step.name}` is longer than what is looked at"
+    for flag in _UNKNOWN:
+        if getattr(step, flag) and (reason := _unknown(rule, flag, step.name)):
+            return reason
+    return None
+
+
+def _unknown(rule: Rule, flag: str, name: str) -> str | None:
+    """Why the rule cannot judge by a field that is not whole; None if it names what says so."""
+    field, reason = _UNKNOWN[flag]
+    return None if field not in rule.fields or flag in rule.named else reason.format(name)
+
+
+def _hidden_of(rule: Rule, plan: Plan) -> Iterator[str]:
+    """Why a rule about the whole plan does not see all of it."""
+    yield from filter(None, (_hidden(rule, step) for step in plan.steps))
+    if any(message.host is None for message in plan.notify) and (
+        reason := _unknown(rule, "has_unknown_hosts", "notify")
+    ):
+        yield reason
 
 
 def _holds(
@@ -247,15 +292,19 @@ def _told(rule: Rule, reason: str | None, steps: Sequence[str] = ()) -> Violatio
 
 def _plan_fields(plan: Plan) -> dict[str, object]:
     """The plan as rules see it: its steps as sums, so that a rule costs little."""
+    messaged = {message.host for message in plan.notify}
     return {
         "workflow": plan.workflow,
         "runner": plan.runner,
         "isolation": plan.isolation,
         "network": plan.network,
-        "hosts": plan.hosts,
-        "paths": sorted(set(_each(plan, "paths"))),
+        "hosts": sorted(_all(map(_known_hosts, plan.steps)) | {host for host in messaged if host}),
+        "has_unknown_hosts": None in messaged or any(step.has_unknown_hosts for step in plan.steps),
+        "follows_redirects": any(step.follows_redirects for step in plan.steps),
+        "paths": sorted(_all(map(_known_paths, plan.steps))),
+        "has_unknown_paths": any(step.has_unknown_paths for step in plan.steps),
         "secrets": [secret.name for secret in plan.secrets],
-        "tools": sorted(set(_each(plan, "tools"))),
+        "tools": sorted(_all(step.tools for step in plan.steps)),
         "kinds": {kind: sum(step.kind == kind for step in plan.steps) for kind in ACTIONS},
         "steps": len(plan.steps),
         "inputs": {entry.name: entry.value for entry in plan.inputs},
@@ -265,6 +314,15 @@ def _plan_fields(plan: Plan) -> dict[str, object]:
     }
 
 
-def _each(plan: Plan, name: str) -> Iterator[str]:
-    for step in plan.steps:
-        yield from getattr(step, name)
+def _known_hosts(step: PlannedStep) -> Sequence[str]:
+    """The hosts of the step, without a text that decides one."""
+    return [] if step.has_unknown_hosts else step.hosts
+
+
+def _known_paths(step: PlannedStep) -> Sequence[str]:
+    """The paths of the step, without a text that decides one."""
+    return [path for path in step.paths if path.startswith("/")]
+
+
+def _all(lists: Iterable[Sequence[str]]) -> set[str]:
+    return {text for texts in lists for text in texts}
