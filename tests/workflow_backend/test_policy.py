@@ -297,6 +297,19 @@ def test_a_long_url_of_a_message_is_held_to_its_whole_host() -> None:
     assert held('{name: r, deny: "false"}', document).hosts == ["evil.org"]
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"run": "curl HTTPS://Evil.ORG/x", "network": True},
+        {"run": "curl https://x.org:80@evil.org/", "network": True},
+        {"http": {"url": "HTTPS://Evil.org/${{ run.id }}"}},
+    ],
+)
+def test_a_host_is_found_however_its_url_is_written(step: dict[str, Any]) -> None:
+    document = {"name": "x", "steps": [{"name": "a", **step}]}
+    assert broken_by("{name: r, deny_step: \"step.hosts == ['evil.org']\"}", document) == ["a"]
+
+
 def test_many_steps_that_break_a_rule_are_named_up_to_ten() -> None:
     steps = [{"name": f"s{n}", "run": "ls"} for n in range(5_000)]
     found = broken_by("{name: r, deny_step: \"step.kind == 'run'\"}", {"name": "x", "steps": steps})

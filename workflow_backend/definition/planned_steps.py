@@ -25,8 +25,10 @@ MAX_NAMED = 50
 
 _PARTS: tuple[Part, ...] = get_args(Part)
 _SCRIPTS = frozenset({"run", "python"})
-_URL = re.compile(r"\bhttps?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])")
-_HOST_PART = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/")
+_URL = re.compile(
+    r"\bhttps?://(?:[^\s/@\"'<>]*@)?([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])", re.IGNORECASE
+)
+_HOST_PART = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/", re.IGNORECASE)
 # Not within a word, a URL or a variable: `a/b`, `https://x/y`, `$HOME/x`, `~/x`, `*/x`.
 _PATH = re.compile(r"(?<![\w.:/$}~*\\-])/(?:[\w.@%+=,~-]+/?)+")
 _ROOT = re.compile(r"(?<=[\s\"'=])/(?=[\s\"';)]|$)")
@@ -178,7 +180,7 @@ class _Named:
         paths = {_normal(found) for text in texts for found in _PATH.findall(text)}
         if any(text == "/" or (is_shell and _ROOT.search(f" {text} ")) for text in texts):
             paths.add("/")
-        hosts = {host for text in texts for host in _URL.findall(text)}
+        hosts = {host.lower() for text in texts for host in _URL.findall(text)}
         return cls(frozenset(hosts), frozenset(paths - _NO_PLACE))
 
 
