@@ -22,20 +22,11 @@ from typing import Literal, Protocol
 
 from workflow_backend.reaper import MARK_VARIABLE
 from workflow_backend.steps.run_folder import AttemptFolder, RunFolder
+from workflow_backend.steps.sandbox_view import sandbox_view
 
 IsolationName = Literal["auto", "bwrap", "none"]
 
-_PRIVATE_TMP_BYTES = str(1024**3)
 _PROBE_SECONDS = 10.0
-_HIDDEN_FOLDERS = (
-    "/home", "/root", "/mnt", "/media", "/srv", "/run", "/var/run", "/var/tmp", "/boot",  # noqa: S108
-    "/etc/ssh", "/etc/ssl/private", "/etc/kubernetes", "/var/lib/docker", "/var/lib/containerd",
-    "/var/lib/kubelet", "/var/spool/cron", "/lost+found",
-)  # fmt: skip
-_HIDDEN_FILES = (
-    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers",
-    "/etc/krb5.keytab",
-)  # fmt: skip
 
 
 class IsolationError(Exception):
@@ -136,8 +127,7 @@ class BubblewrapIsolation:
     def __init__(self, data_dir: Path, hidden_paths: Iterable[Path] = ()) -> None:
         self._bwrap = shutil.which("bwrap") or ""
         self._data_dir = data_dir.resolve()
-        hidden = [*map(Path, (*_HIDDEN_FOLDERS, *_HIDDEN_FILES)), *hidden_paths]
-        self._before, self._after = _view(self._data_dir, hidden)
+        self._before, self._after = sandbox_view(self._data_dir, hidden_paths)
 
     def tmp(self, folder: RunFolder) -> Path:
         """The private /tmp."""
@@ -234,44 +224,6 @@ async def choose_isolation(
             " isolation only if the setting for isolation says `none`"
         )
     return NoIsolation()
-
-
-def _view(data_dir: Path, hidden: Iterable[Path]) -> tuple[list[str], list[str]]:
-    """The options that make the file system, before and after the run's own folders."""
-    folders: list[Path] = []
-    files: list[Path] = []
-    # These are hidden as a whole.
-    wholly = (Path("/tmp"), data_dir)  # noqa: S108
-    for path in sorted({path.resolve() for path in hidden}):
-        if any(path.is_relative_to(folder) for folder in (*folders, *wholly)):
-            continue
-        if path.is_dir():
-            folders.append(path)
-        elif path.exists():
-            files.append(path)
-    # Of /proc root could write the kernel's settings, without any capability: core_pattern names
-    # a program that runs outside.
-    before = ["--ro-bind", "/", "/", "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
-    before += [*_private_tmpfs("/dev/shm"), "--remount-ro", "/dev"]  # noqa: S108
-    for folder in folders:
-        before += ["--tmpfs", str(folder)]
-    before += _private_tmpfs("/tmp")  # noqa: S108
-    if not any(data_dir.is_relative_to(folder) for folder in folders):
-        folders.append(data_dir)
-        before += ["--tmpfs", str(data_dir)]
-    # The interpreter of `python` steps may live in a home or, in tests, below /tmp.
-    covered = [*folders, Path("/tmp")]  # noqa: S108
-    for prefix in sorted({Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}):
-        if any(prefix.is_relative_to(folder) for folder in covered):
-            before += ["--ro-bind", str(prefix), str(prefix)]
-    for file in files:
-        before += ["--ro-bind", "/dev/null", str(file)]
-    after = [option for folder in folders for option in ("--remount-ro", str(folder))]
-    return before, after
-
-
-def _private_tmpfs(folder: str) -> list[str]:
-    return ["--size", _PRIVATE_TMP_BYTES, "--perms", "1777", "--tmpfs", folder]
 
 
 def _name_resolution() -> list[str]:
