@@ -29,6 +29,8 @@ from workflow_backend.engines.temporal.sandbox import Sandbox
 from workflow_backend.engines.temporal.search_attributes import register
 from workflow_backend.engines.temporal.threads import RoomyThreads
 from workflow_backend.engines.temporal.workflows import RunWorkflow
+from workflow_backend.interpreter import INTERPRETER_VERSION
+from workflow_backend.version import VERSION
 
 Prepare = Callable[[Client], Awaitable[None]]
 
@@ -138,6 +140,7 @@ class WorkerHost:
             task_queue=settings.task_queue,
             workflows=[RunWorkflow, GroupWorkflow, FiringWorkflow],
             activities=self._activities,
+            build_id=f"{VERSION}-{INTERPRETER_VERSION}",
             workflow_runner=self._sandbox,
             workflow_task_executor=self._threads,
             max_concurrent_workflow_tasks=WORKFLOW_TASKS,

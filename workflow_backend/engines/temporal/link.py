@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -46,6 +47,7 @@ _CORE_LOGGER = "temporalio.core"
 _AWAY = frozenset(
     {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}
 )
+_CAUSE = re.compile(r'message: "([^"]+)"')
 _REFUSED = frozenset({RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
 
 
@@ -115,8 +117,7 @@ class Link:
                     runtime=core_runtime(),
                 )
         except (RuntimeError, TimeoutError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error) else "no answer in time"
-            raise self._unavailable(reason) from error
+            raise self._unavailable(_first_cause(str(error))) from error
         request = workflow_service.DescribeNamespaceRequest(namespace=cluster.namespace)
         answer = client.workflow_service.describe_namespace(request, timeout=self.call_timeout)
         try:
@@ -193,6 +194,12 @@ def core_runtime() -> Runtime:
         worker_heartbeat_interval=timedelta(seconds=WORKER_BEAT_SECONDS),
         disable_environment_info=True,
     )
+
+
+def _first_cause(text: str) -> str:
+    """What lies at the bottom of the SDK's nested text of an error."""
+    causes = _CAUSE.findall(text)
+    return causes[-1] if causes else text.strip()[:200] or "no answer in time"
 
 
 def _read(path: Path | None, variable: str) -> bytes | None:

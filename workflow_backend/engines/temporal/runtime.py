@@ -217,7 +217,8 @@ class TemporalRuntime(Runtime):
             wire.HIDDEN_ATTEMPT if spec.is_hidden else wire.ATTEMPT,
             wire.spec_to_json(spec),
             activity_id=spec.key,
-            task_queue=self._queue,
+            # A message about the run is the server's own affair, wherever the steps run.
+            task_queue=None if spec.is_hidden else self._queue,
             start_to_close_timeout=LONGEST_ATTEMPT,
             heartbeat_timeout=timedelta(seconds=self._arguments.heartbeat_timeout_seconds),
             retry_policy=_LOST_WORKER if may_repeat else _ONCE,
