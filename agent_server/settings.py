@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
+from agent_server.accounts.store_url import store_files
 from agent_server.engine_settings import EngineName, EngineSettings
 from agent_server.provider_variables import by_field
 from agent_server.setting_names import PREFIX, SettingNames, SettingsError
@@ -240,12 +241,15 @@ class Settings(EngineSettings):
             environment |= telemetry_variables()
         files = (
             self.config_file, self.mcp_config, self.secrets_file, self.policy_file,
-            self.gateway_config, self.temporal_tls_key, *hidden,
+            self.gateway_config, self.temporal_tls_key, *self._store_files(), *hidden,
         )  # fmt: skip
         environment[f"{PREFIX}HIDDEN_PATHS"] = os.pathsep.join(str(file) for file in files if file)
         environment[f"{PREFIX}LOG_LEVEL"] = self.log_level
         environment[f"{PREFIX}REQUIRE_ISOLATION"] = str(bool(self.api_keys) or is_keyed).lower()
         return environment
+
+    def _store_files(self) -> tuple[Path, ...]:
+        return store_files(self.database_url.get_secret_value() if self.database_url else None)
 
 
 def load_settings(**options: object) -> Settings:

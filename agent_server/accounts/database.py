@@ -65,7 +65,9 @@ def _parse(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend in {"postgres", "postgresql"}:
         return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+    # A path that is spelt as a URI would be another file than the one that is made and hidden.
+    is_uri = str(parsed.database).startswith("file:") or "uri" in parsed.query
+    if backend == "sqlite" and not is_uri and parsed.database not in {None, "", ":memory:"}:
         path = Path(str(parsed.database))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite would let every user of the machine read it.

@@ -192,6 +192,25 @@ def test_the_policy_reaches_the_backend_and_no_step(tmp_path: Path) -> None:
     assert environment["AGENT_SERVER_HIDDEN_PATHS"] == "/p.yaml"
 
 
+@pytest.mark.parametrize("url", ["sqlite:///{}", "sqlite+pysqlite:///{}", "sqlite:///{}?timeout=9"])
+def test_no_step_sees_a_store_that_is_a_file_outside_of_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{tmp_path}/keys.db{end}" for end in ("", "-wal", "-shm", "-journal")]
+    for given in (f"{tmp_path}/keys.db", "keys.db"):
+        settings = load_settings(data_dir=tmp_path / "data", database_url=url.format(given))
+        assert settings.backend_environment()["AGENT_SERVER_HIDDEN_PATHS"].split(":") == names
+
+
+@pytest.mark.parametrize("url", [None, "sqlite", "postgresql://user:word@host/name", "no-url"])
+def test_a_store_elsewhere_or_in_the_data_folder_is_no_path_to_hide(
+    tmp_path: Path, url: str | None
+) -> None:
+    environment = load_settings(data_dir=tmp_path, database_url=url).backend_environment()
+    assert environment["AGENT_SERVER_HIDDEN_PATHS"] == ""
+
+
 def test_secrets_of_workflows_reach_the_backend_and_no_other_child(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

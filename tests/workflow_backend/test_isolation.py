@@ -15,6 +15,7 @@ from tests.workflow_backend.attempts import attempt, needs_bwrap, opened, run
 from workflow_backend.steps import IsolationError, StepExecutor
 from workflow_backend.steps.isolation import BubblewrapIsolation, LaunchRequest, choose_isolation
 from workflow_backend.steps.run_folder import RunFolder
+from workflow_backend.steps.sandbox_view import sandbox_view
 
 
 @pytest.fixture
@@ -216,7 +217,8 @@ def test_bwrap_works_for_a_user_without_rights(monkeypatch: pytest.MonkeyPatch) 
             os.chown(path, 65534, 65534)
         script = ["/bin/sh", "-c", "id -u; echo x > file; ls; ls -A /root /home | grep -v :"]
         request = LaunchRequest(script, {"PATH": "/bin"}, folder.work, folder, files, network=False)
-        launch = BubblewrapIsolation(Path(name)).launch(request)
+        hidden = [Path("/keys-of-the-server.yaml"), Path("/etc/keys-of-the-server.yaml")]
+        launch = BubblewrapIsolation(Path(name), hidden).launch(request)
         ran = subprocess.run(
             launch.argv, env=dict(launch.env), cwd=launch.cwd, pass_fds=launch.pass_fds,
             user=65534, group=65534, extra_groups=[],
@@ -228,7 +230,7 @@ def test_bwrap_works_for_a_user_without_rights(monkeypatch: pytest.MonkeyPatch) 
 
 @needs_bwrap
 def test_the_interpreter_of_python_steps_stays_visible(tmp_path: Path) -> None:
-    options = BubblewrapIsolation(tmp_path)._before
+    options, _ = sandbox_view(tmp_path, ())
     for prefix in {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}:
         covered = any(
             option == "--tmpfs" and prefix.is_relative_to(options[index + 1])

@@ -86,7 +86,7 @@ class StepExecutor:
         """
         settings = self._settings
         _make_private(settings.data_dir)
-        # It must be there to be hidden from steps.
+        # That it can be made is found out now, and not by the first step that keeps a file.
         self.artefacts.prepare()
         self._isolation = await choose_isolation(
             settings.isolation,

@@ -127,7 +127,7 @@ class BubblewrapIsolation:
     def __init__(self, data_dir: Path, hidden_paths: Iterable[Path] = ()) -> None:
         self._bwrap = shutil.which("bwrap") or ""
         self._data_dir = data_dir.resolve()
-        self._before, self._after = sandbox_view(self._data_dir, hidden_paths)
+        self._hidden_paths = tuple(hidden_paths)
 
     def tmp(self, folder: RunFolder) -> Path:
         """The private /tmp."""
@@ -180,15 +180,16 @@ class BubblewrapIsolation:
 
     def _options(self, request: LaunchRequest) -> list[str]:
         work, attempt = str(request.folder.work), request.attempt
+        before, after = sandbox_view(self._data_dir, self._hidden_paths)
         options = [
             *("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
             *(("--share-net",) if request.network else ()),
-            *self._before,
+            *before,
             *("--bind", work, work),
             *("--ro-bind", str(attempt.path), str(attempt.path)),
             *("--bind", str(attempt.output), str(attempt.output)),
             *(_name_resolution() if request.network else ()),
-            *self._after,
+            *after,
             *("--chdir", str(request.cwd)),
             "--clearenv",
         ]
