@@ -230,6 +230,20 @@ def test_the_deepest_expression_has_room_on_the_threads_of_workflows() -> None:
     assert threading.stack_size() < STACK_BYTES
 
 
+def test_a_backend_without_a_cluster_imports_nothing_of_temporal() -> None:
+    code = "import workflow_backend.__main__, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    assert "workflow_backend.engines.router" in done.stdout.split()
+    assert not [name for name in done.stdout.split() if name.startswith("temporalio")]
+
+
 def test_a_query_quotes_what_it_is_given() -> None:
     query = query_of(RunFilter("o'br\"ien \\ ü", workflow="a b", status="failed"))
     assert "AgentServerOwner = 'o%27br%22ien %5C %C3%BC'" in query
