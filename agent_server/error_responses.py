@@ -26,6 +26,7 @@ STATUS: Mapping[type[AgentServerError], int] = {
     errors.MethodNotAllowedError: 405,
     errors.ConflictError: 409,
     errors.PayloadTooLargeError: 413,
+    errors.RequestTimeoutError: 408,
     errors.UnsupportedMediaTypeError: 415,
     errors.MisdirectedRequestError: 421,
     errors.RateLimitError: 429,

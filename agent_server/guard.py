@@ -1,26 +1,28 @@
 """What stands before the routes: host and origin, then content type, key, body size and room.
 
-What this module promises: a request that any check refuses has had no effect; a body over the
-limit is never read further than the limit; at most `max_concurrent_requests` are inside at once.
+What this module promises: a request that any check refuses has had no effect; at most
+`max_concurrent_requests` are inside at once, beside the webhooks, whose room is their own and whose
+head is looked at before anything is waited for.
 """
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import re
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_server.access import Access
 from agent_server.error_responses import error_response, log_error
 from agent_server.request_headers import headers_of
-from streaming.errors import (
-    AgentServerError,
-    OverloadedError,
-    PayloadTooLargeError,
-    PermissionDeniedError,
-)
+from agent_server.rooms import HookRoom, Room
+from streaming.errors import AgentServerError, NotFoundError, PermissionDeniedError
 
 # What tells nothing and does nothing; probes come by address, so their Host is not checked.
 OPEN_PATHS = frozenset({"/", "/health", "/health/ready", "/discover"})
 PROBE_PATHS = frozenset({"/health", "/health/ready"})
 # What follows is a secret that opens one webhook, so that no key is asked for.
 HOOKS_PREFIX = "/v1/workflows/hooks/"
+# Of what is shorter or longer, or holds other characters, no key could have made a token.
+_HOOK_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22,1024}")
 # All that the bearer of a run token may ask for.
 RUN_TOKEN_PATHS = frozenset({"/v1/chat/completions"})
 
@@ -52,32 +54,33 @@ class Guard:
     ) -> None:
         self._app = app
         self._access = access
-        self._max_body_bytes = max_body_bytes
-        self._max_concurrent = max_concurrent_requests
-        self._inside = 0
+        self._room = Room(max_concurrent_requests, max_body_bytes)
+        self._hooks = HookRoom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, then hand it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        room = self._hooks if scope["path"].startswith(HOOKS_PREFIX) else self._room
         try:
-            is_bounded = await self._check(scope)
+            has_length = await self._check(scope, room)
         except AgentServerError as exc:
             log_error(exc)
             await error_response(exc, scope)(scope, receive, send)
             return
-        self._inside += 1
-        try:
-            await self._app(scope, receive if is_bounded else self._limited(receive), send)
-        finally:
-            self._inside -= 1
+        with room:
+            await self._app(scope, room.receiving(receive, has_length=has_length), send)
 
-    async def _check(self, scope: Scope) -> bool:
-        """Whether the body has a length, which is as allowed: HTTP ends it there."""
+    async def _check(self, scope: Scope, room: Room) -> bool:
+        """Whether the body has a length, which is as allowed."""
         headers = headers_of(scope)
-        if scope["path"].startswith(HOOKS_PREFIX):
-            self._check_room()
+        if room is self._hooks:
+            if not _HOOK_TOKEN.fullmatch(scope["path"], len(HOOKS_PREFIX)):
+                raise NotFoundError(
+                    "There is no such webhook.", code="hook_not_found", param="token"
+                )
+            room.check_places()
         elif scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
             caller = self._access.identify(headers, peer)
@@ -86,37 +89,10 @@ class Guard:
                 if caller.claims is not None and scope["path"] not in RUN_TOKEN_PATHS:
                     raise _not_for_run_tokens()
             scope.setdefault("state", {})["caller"] = caller
-            self._check_room()
+            room.check_places()
         if scope["method"] == "POST":
             self._access.check_content_type(headers)
-        length = headers.get("content-length", "")
-        if not length.isdecimal():
-            return False
-        if int(length) > self._max_body_bytes:
-            raise _too_large(self._max_body_bytes)
-        return True
-
-    def _check_room(self) -> None:
-        if self._inside >= self._max_concurrent:
-            raise OverloadedError(
-                f"The server answers {self._max_concurrent} requests already. Come again in a "
-                "second, or raise AGENT_SERVER_MAX_CONCURRENT_REQUESTS.",
-                retry_after_seconds=1,
-            )
-
-    def _limited(self, receive: Receive) -> Receive:
-        seen = 0
-
-        async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > self._max_body_bytes:
-                    raise _too_large(self._max_body_bytes)
-            return message
-
-        return limited
+        return room.has_length(headers)
 
 
 def _not_for_run_tokens() -> PermissionDeniedError:
@@ -129,10 +105,3 @@ def _not_for_run_tokens() -> PermissionDeniedError:
 def shown_path(path: str) -> str:
     """The path of a request as it may be logged: without the secret of a webhook."""
     return f"{HOOKS_PREFIX}..." if path.startswith(HOOKS_PREFIX) else path[:200]
-
-
-def _too_large(limit: int) -> PayloadTooLargeError:
-    return PayloadTooLargeError(
-        f"The body is larger than {limit} bytes. Send less, or raise AGENT_SERVER_MAX_BODY_BYTES.",
-        param="body",
-    )

@@ -12,6 +12,7 @@ AgentServerError
 │   │   └── MethodNotAllowedError
 │   ├── ConflictError            the state does not allow it
 │   ├── PayloadTooLargeError
+│   ├── RequestTimeoutError      the body did not come in time
 │   ├── UnsupportedMediaTypeError
 │   ├── MisdirectedRequestError  a Host that we do not serve
 │   └── RateLimitError           too much at once from this caller
@@ -144,6 +145,13 @@ class PayloadTooLargeError(CallerError):
     """The body is larger than the server takes."""
 
     default_code = "payload_too_large"
+
+
+class RequestTimeoutError(CallerError):
+    """The body did not come within the time that it may take."""
+
+    default_code = "request_timeout"
+    retryable = True
 
 
 class UnsupportedMediaTypeError(CallerError):
