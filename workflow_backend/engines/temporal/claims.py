@@ -31,7 +31,8 @@ from workflow_backend.artefacts import (
 )
 
 COMPRESS_OVER_BYTES = 4 * 1024
-CLAIM_OVER_BYTES = 64 * 1024
+# One answer of workflow code holds the payloads of up to 256 steps, and clusters take 4 MiB.
+CLAIM_OVER_BYTES = 12 * 1024
 # Whoever has no run, such as a concurrency group; none of its payloads is that large.
 SHARED = "shared"
 
@@ -75,47 +76,51 @@ class ClaimCodec(PayloadCodec, WithSerializationContext):
     async def _encode(self, payload: Payload) -> Payload:
         if len(payload.data) <= COMPRESS_OVER_BYTES:
             return payload
-        whole = payload.SerializeToString()
-        if len(whole) > CLAIM_OVER_BYTES:
-            return await asyncio.to_thread(self._put_away, whole)
-        packed = zlib.compress(whole, _LEVEL)
-        if len(packed) > 0.9 * len(whole):
+        packed = await asyncio.to_thread(_pack, payload)
+        if len(packed) > CLAIM_OVER_BYTES:
+            return await asyncio.to_thread(self._put_away, packed)
+        if len(packed) > 0.9 * len(payload.data):
             return payload
         return Payload(metadata={"encoding": _ZLIB}, data=packed)
 
     async def _decode(self, payload: Payload) -> Payload:
         encoding = payload.metadata.get("encoding")
         if encoding == _ZLIB:
-            return Payload.FromString(zlib.decompress(payload.data))
+            return _unpack(payload.data)
         if encoding == _CLAIM:
-            return Payload.FromString(await asyncio.to_thread(self._fetch, payload))
+            return await asyncio.to_thread(self._fetch, payload)
         return payload
 
-    def _put_away(self, whole: bytes) -> Payload:
-        packed = zlib.compress(whole, _LEVEL)
-        if len(packed) <= CLAIM_OVER_BYTES // 4:
-            return Payload(metadata={"encoding": _ZLIB}, data=packed)
+    def _put_away(self, packed: bytes) -> Payload:
         try:
             stored = self._store.put(self._run_id, io.BytesIO(packed))
         except ArtefactError as error:
             raise ClaimError(
-                f"a payload of {len(whole)} bytes cannot be kept in {self._store.folder}: {error}"
+                f"a payload of {len(packed)} bytes cannot be kept in {self._store.folder}: {error}"
             ) from error
         return Payload(
             metadata={"encoding": _CLAIM, "run": self._run_id.encode()},
             data=f"sha256:{stored.sha256}".encode(),
         )
 
-    def _fetch(self, payload: Payload) -> bytes:
+    def _fetch(self, payload: Payload) -> Payload:
         run_id = payload.metadata["run"].decode()
         sha256 = payload.data.decode().removeprefix("sha256:")
         try:
-            return zlib.decompress(self._store.read(run_id, sha256))
+            return _unpack(self._store.read(run_id, sha256))
         except (ArtefactMissingError, zlib.error) as error:
             raise ClaimError(
                 f"a payload of run {run_id} is not in {self._store.folder}: the server and all"
                 " workers must share AGENT_SERVER_ARTEFACTS_DIR"
             ) from error
+
+
+def _pack(payload: Payload) -> bytes:
+    return zlib.compress(payload.SerializeToString(), _LEVEL)
+
+
+def _unpack(packed: bytes) -> Payload:
+    return Payload.FromString(zlib.decompress(packed))
 
 
 def claim_store(folder: Path, namespace: str) -> ArtefactStore:
