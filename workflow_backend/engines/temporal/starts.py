@@ -53,12 +53,12 @@ class Starts:
         """
         arguments = replace(self._arguments(run_id, workflow, inputs, owner, options), told=told)
         client = await self._link.client()
+        runners = Runners(client, self._settings, self._link.call_timeout)
+        await self._link.call(runners.require(workflow.runner))
         if options.group is not None:
             if await self._exists(arguments):
                 return False
             arguments = await self._join(client, arguments, options)
-        runners = Runners(client, self._settings, self._link.call_timeout)
-        await self._link.call(runners.require(workflow.runner))
         try:
             await self._link.call(self._begin(client, arguments, workflow.name))
         except WorkflowAlreadyStartedError:
