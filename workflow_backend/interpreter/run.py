@@ -119,6 +119,8 @@ class _Run:
             await self._handle(steps, context.stop)
         finally:
             await _cancel([limit])
+        if status == "success" and context.stop.reason is not None:
+            return context.stop.status, context.stop.reason
         if status == "success":
             status, error = _failure_of(steps, context.states) or (status, error)
         return status, error

@@ -46,10 +46,11 @@ class Appended:
 
 
 class Sequences:
-    """The number of each run's last event, as this transaction sees it."""
+    """The numbers of each run's last event and last answer, as this transaction sees them."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
+        self._turns: dict[int, int] = {}
 
     def next(self, connection: sqlite3.Connection, run: int) -> int:
         """The number of the run's next event."""
@@ -60,13 +61,24 @@ class Sequences:
         self._last[run] = last + 1
         return last + 1
 
+    def next_turn(self, connection: sqlite3.Connection, run: int) -> int:
+        """The number of the run's next answer."""
+        last = self._turns.get(run)
+        if last is None:
+            query = "SELECT max(turn) FROM records WHERE run = ?"
+            last = connection.execute(query, (run,)).fetchone()[0] or 0
+        self._turns[run] = last + 1
+        return last + 1
+
     def forget(self, run: int) -> None:
         """The run gets no more events."""
         self._last.pop(run, None)
+        self._turns.pop(run, None)
 
     def clear(self) -> None:
         """Read all from the file again: a transaction was taken back."""
         self._last.clear()
+        self._turns.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +149,20 @@ def append_result(
     """Append an attempt's result and its final event."""
 
     def change(connection: sqlite3.Connection) -> Appended:
-        _record(connection, run, key, value)
+        _record(connection, run, key, value, sequences.next_turn(connection, run))
         _forget_group(connection, mark)
         return _append(connection, sequences, run, event)
 
     return change
 
 
-def record_result(run: int, key: str, value: bytes, mark: str | None) -> Change[None]:
+def record_result(
+    sequences: Sequences, run: int, key: str, value: bytes, mark: str | None
+) -> Change[None]:
     """Record the result of an attempt that has no events."""
 
     def change(connection: sqlite3.Connection) -> None:
-        _record(connection, run, key, value)
+        _record(connection, run, key, value, sequences.next_turn(connection, run))
         _forget_group(connection, mark)
 
     return change
@@ -229,14 +243,24 @@ def record_signal(run: int, signal: str, value: bytes) -> Change[Delivered]:
     return change
 
 
-def record_late(run: int, signal: str, key: str) -> Change[bytes | None]:
+def record_late(sequences: Sequences, run: int, signal: str, key: str) -> Change[bytes | None]:
     """Record that a wait's time is over; or give the signal, if it came before that."""
 
     def change(connection: sqlite3.Connection) -> bytes | None:
         found = _recorded(connection, run, signal)
         if found is None:
-            _record(connection, run, f"{key}:late", b"true")
+            turn = sequences.next_turn(connection, run)
+            _record(connection, run, f"{key}:late", b"true", turn)
         return found
+
+    return change
+
+
+def answer(sequences: Sequences, run: int, key: str, value: bytes) -> Change[None]:
+    """Record what a run was answered, in its order."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        _record(connection, run, key, value, sequences.next_turn(connection, run))
 
     return change
 
@@ -337,5 +361,10 @@ def _forget_group(connection: sqlite3.Connection, mark: str | None) -> None:
         connection.execute("DELETE FROM process_groups WHERE mark = ?", (mark,))
 
 
-def _record(connection: sqlite3.Connection, run: int, key: str, value: bytes) -> None:
-    connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (run, key, value))
+def _record(
+    connection: sqlite3.Connection, run: int, key: str, value: bytes, turn: int | None = None
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO records (run, key, value, turn) VALUES (?, ?, ?, ?)",
+        (run, key, value, turn),
+    )

@@ -6,9 +6,12 @@ recorded for an attempt that the engine's own end interrupted; a wait that is ov
 """
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import orjson
 from typing_extensions import override
@@ -37,6 +40,7 @@ from workflow_backend.engines.journal.rows import (
     seconds_between,
 )
 from workflow_backend.engines.journal.store import JournalStore
+from workflow_backend.engines.journal.turns import Turns
 from workflow_backend.retries import will_retry
 from workflow_backend.step_state import StepState, states_from_json
 
@@ -45,10 +49,17 @@ KEPT = "kept:"
 # A recorded answer leads to the next request within fewer turns of the loop.
 QUIET_TURNS = 20
 
+# After so long without an answer being told, what is recorded is taken not to fit.
+STANDSTILL_SECONDS = 10.0
+# That the run was to be cancelled, and why.
+STOP = "run:stop"
+
 # How the keys begin that are the run's own rather than a step's.
 OF_THE_RUN = "run:"
 
-RunChild = Callable[[RunRow, ChildSpec], Awaitable[ChildResult]]
+_logger = logging.getLogger(__name__)
+
+RunChild = Callable[[RunRow, ChildSpec, asyncio.Event | None], Awaitable[ChildResult]]
 
 
 class JournalRuntime(Runtime):
@@ -71,6 +82,8 @@ class JournalRuntime(Runtime):
         self._queued: set[str] = set()
         self._end_states = EndStates()
         self._calls = 0
+        self._turns = Turns()
+        self._is_stopped = False
         # Whether messages about the end may have to be sent after it.
         self.goes_on_after_end = False
         self._records: Mapping[str, bytes] = {}
@@ -87,26 +100,25 @@ class JournalRuntime(Runtime):
         Gives the steps whose results the run takes over.
         """
         self._records = await self._store.records(self._row.id)
+        self._turns = Turns(await self._store.answers(self._row.id))
         kept = states_from_json(orjson.loads(await self._store.kept(self._row.id)))
-        if self._row.cancel_reason is not None and not self._row.last_seq:
+        if self._row.cancel_reason is not None:
             self.request_cancel(self._row.cancel_reason)
         for name, state in kept.items():
             self._end_states.note(state.outputs, f"{KEPT}{name}")
         return kept
 
-    async def watch_cancel(self) -> None:
-        """Tell of a cancel that was asked for earlier, once what is recorded was done again.
-
-        Else steps that had ended would be told to have been skipped.
-        """
-        if self._row.cancel_reason is None:
-            return
-        calls = -1
-        while self._calls != calls:
-            calls = self._calls
-            for _ in range(QUIET_TURNS):
-                await asyncio.sleep(0)
-        self.request_cancel(self._row.cancel_reason)
+    async def watch_turns(self) -> None:
+        """See that what is recorded is told again; if that stands still, it is let go of."""
+        told = -1
+        while not self._turns.over.is_set():
+            if self._turns.told_count == told:
+                _logger.error("run %s: what is recorded does not fit any more", self._row.run_id)
+                self._turns.release()
+            told = self._turns.told_count
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STANDSTILL_SECONDS):
+                    await self._turns.over.wait()
 
     def request_cancel(self, reason: str) -> None:
         """Let the interpreter know that the run is to be cancelled."""
@@ -121,7 +133,16 @@ class JournalRuntime(Runtime):
 
     @override
     async def cancel_requested(self) -> str:
-        return await asyncio.shield(self._cancelled)
+        recorded = self._records.get(STOP)
+        if recorded is not None:
+            await self._turn_of_stop(STOP)
+            return str(orjson.loads(recorded))
+        reason = await asyncio.shield(self._cancelled)
+        await self._turns.over.wait()
+        await self._quiet()
+        await (await self._store.answer(self._row.id, STOP, orjson.dumps(reason)))
+        self._is_stopped = True
+        return reason
 
     @override
     async def attempt(self, spec: AttemptSpec) -> AttemptResult:
@@ -134,10 +155,9 @@ class JournalRuntime(Runtime):
         self._calls += 1
         recorded = self._records.get(spec.key)
         if recorded is not None:
+            await self._turn(spec.key)
             return decode_result(recorded)
-        if self._row.cancel_reason is not None:
-            # Nothing begins any more; the cancel is about to be told.
-            await asyncio.Event().wait()
+        await self._begin(is_hidden=spec.is_hidden)
         if self._attempts.locked():
             await self._say_queued(spec)
         async with self._attempts:
@@ -152,32 +172,53 @@ class JournalRuntime(Runtime):
 
     @override
     async def sleep(self, key: str, seconds: float) -> None:
+        self._calls += 1
+        over = f"{key}:over"
+        is_of_run = key.startswith(OF_THE_RUN)
+        if self._turns.knows(over):
+            await (self._turn_of_stop(over) if is_of_run else self._turn_or_end(over))
+            return
+        await self._begin(is_hidden=is_of_run)
         left = await self._seconds_left(key, seconds)
-        if key.startswith(OF_THE_RUN):
+        if is_of_run:
             # The bound of the whole run: nothing waits for it.
             await asyncio.sleep(left)
-            return
-        with self.rest.waits():
-            await asyncio.sleep(left)
+        else:
+            with self.rest.waits():
+                await asyncio.sleep(left)
+        await (await self._store.answer(self._row.id, over, b"true"))
 
     @override
     async def wait_signal(
         self, signal: str, key: str, seconds: float | None
     ) -> Mapping[str, object] | None:
-        if f"{key}:late" in self._records:
-            return None
+        self._calls += 1
+        for told in (f"{key}:late", f"{key}:got"):
+            if self._turns.knows(told):
+                await self._turn_or_end(told)
+                return None if told.endswith(":late") else orjson.loads(self._records[signal])
+        await self._begin()
         value = self._records.get(signal)
         if value is None:
             with self.rest.waits():
                 value = await self._signal_in_time(signal, key, seconds)
-        payload: Mapping[str, object] | None = None if value is None else orjson.loads(value)
+        if value is None:
+            return None
+        await (await self._store.answer(self._row.id, f"{key}:got", b"true"))
+        payload: Mapping[str, object] = orjson.loads(value)
         return payload
 
     @override
     async def child(self, key: str, spec: ChildSpec) -> ChildResult:
         self._calls += 1
+        is_recorded = self._turns.knows(key)
+        may_begin = None if is_recorded else self._turns.over
         with self.rest.works(), self.rest.waits():
-            result = await self._run_child(self._row, spec)
+            result = await self._run_child(self._row, spec, may_begin)
+        if is_recorded:
+            await self._turn(key)
+        else:
+            await self._surely(await self._store.answer(self._row.id, key, b"true"))
         self._end_states.note(result.states, spec.run_id)
         return result
 
@@ -247,17 +288,59 @@ class JournalRuntime(Runtime):
             async with asyncio.timeout(left):
                 return await asyncio.shield(self._signal(signal))
         except TimeoutError:
-            return await (await self._store.put(changes.record_late(self._row.id, signal, key)))
+            return await (await self._store.answer_late(self._row.id, signal, key))
 
     async def _seconds_left(self, key: str, seconds: float) -> float:
         """How much is left of a time whose end is recorded under `key`."""
-        self._calls += 1
         recorded = self._records.get(key)
         ends_at = time.time() + seconds if recorded is None else float(orjson.loads(recorded))
         if recorded is None:
             await self._store.put(changes.record(self._row.id, key, orjson.dumps(ends_at)))
         # A clock that was set back must not make the wait longer than it was meant to be.
         return min(max(ends_at - time.time(), 0), seconds)
+
+    async def _begin(self, *, is_hidden: bool = False) -> None:
+        """Wait until what is recorded was told; after the request of a cancel nothing begins."""
+        await self._turns.over.wait()
+        if self._cancelled.done() and not self._is_stopped and not is_hidden:
+            await asyncio.Event().wait()
+
+    async def _turn(self, key: str) -> None:
+        """Tell a recorded answer in its turn, though what asked was stopped meanwhile."""
+        if self._turns.knows(key):
+            await self._surely(asyncio.ensure_future(self._turns.wait(key)))
+            self._turns.tell(key)
+
+    async def _turn_or_end(self, key: str) -> None:
+        """Tell a recorded answer in its turn, unless what asked was stopped before that."""
+        try:
+            await self._turns.wait(key)
+        finally:
+            self._turns.tell(key)
+
+    async def _turn_of_stop(self, key: str) -> None:
+        """Tell in its turn, and after all that came of what was told before, that the run stops."""
+        await self._turns.wait(key)
+        await self._quiet()
+        self._is_stopped = True
+        self._turns.tell(key)
+
+    async def _surely(self, future: asyncio.Future[Any]) -> None:
+        """Wait for it, however often we are cancelled, but for the engine's own end."""
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if self._is_closing():
+                    raise
+
+    async def _quiet(self) -> None:
+        """Wait until nothing more comes of what the interpreter was told."""
+        calls = -1
+        while self._calls != calls:
+            calls = self._calls
+            for _ in range(QUIET_TURNS):
+                await asyncio.sleep(0)
 
     def _is_lost(self, spec: AttemptSpec) -> bool:
         policy = spec.step.retry
@@ -299,8 +382,7 @@ class JournalRuntime(Runtime):
     ) -> asyncio.Future[Appended] | asyncio.Future[None]:
         value = encode_result(result)
         if spec.is_hidden:
-            change = changes.record_result(self._row.id, spec.key, value, mark)
-            return await self._store.put(change)
+            return await self._store.record_result(self._row.id, spec.key, value, mark)
         event = self._complete(events.step_ended(spec, result))
         return await self._store.append_result(self._row.id, spec.key, value, event, mark)
 

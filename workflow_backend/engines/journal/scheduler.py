@@ -245,7 +245,7 @@ class RunScheduler:
         else:
             workflow = await self._definitions.get(row.definition)
             runtime.goes_on_after_end = bool(workflow.notify)
-            cancelling = asyncio.create_task(runtime.watch_cancel())
+            watching = asyncio.create_task(runtime.watch_turns())
             try:
                 await interpret(
                     workflow,
@@ -258,7 +258,7 @@ class RunScheduler:
                     kept=kept,
                 )
             finally:
-                cancelling.cancel()
+                watching.cancel()
         if runtime.goes_on_after_end:
             await (await self._store.put(changes.close(row.id, now())))
 
@@ -269,14 +269,18 @@ class RunScheduler:
         except JournalBrokenError as broken:
             self._feeds.close(row.id, broken)
 
-    async def _run_child(self, parent: RunRow, spec: ChildSpec) -> ChildResult:
+    async def _run_child(
+        self, parent: RunRow, spec: ChildSpec, may_begin: asyncio.Event | None
+    ) -> ChildResult:
         """A run inside another, from its beginning or from where it is, to its end.
 
-        A caller that is cancelled cancels the run; its end comes all the same.
+        It goes on once it `may_begin`. A caller that is cancelled cancels the run; its end comes all the same.
         """
         finding = asyncio.create_task(self._child_row(parent, spec))
         try:
             row = await asyncio.shield(finding)
+            if may_begin is not None:
+                await may_begin.wait()
             if row is not None and row.closed_at is None:
                 await asyncio.shield(self._child_task(row))
         except asyncio.CancelledError as reason:

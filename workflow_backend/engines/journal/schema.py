@@ -52,6 +52,7 @@ CREATE TABLE process_groups (
 """
 
 # Runs inside others, what a run takes over, groups; a run is closed once nothing of it goes on.
+# The records that answer a run have a turn: a resumed run is answered in the same order.
 _VERSION_2 = """
 ALTER TABLE runs ADD COLUMN parent TEXT;
 ALTER TABLE runs ADD COLUMN rerun_of TEXT;
@@ -63,6 +64,7 @@ ALTER TABLE runs ADD COLUMN closed_at TEXT;
 ALTER TABLE runs ADD COLUMN trace BLOB NOT NULL DEFAULT '{}';
 ALTER TABLE runs ADD COLUMN kept BLOB NOT NULL DEFAULT '{}';
 ALTER TABLE runs ADD COLUMN states BLOB NOT NULL DEFAULT '{}';
+ALTER TABLE records ADD COLUMN turn INTEGER;
 UPDATE runs SET closed_at = finished_at;
 DROP INDEX runs_by_owner;
 DROP INDEX runs_by_status;

@@ -170,6 +170,27 @@ class JournalStore:
         rows = await self._read("SELECT key, value FROM records WHERE run = ?", (run,))
         return dict(rows)
 
+    async def answers(self, run: int) -> list[str]:
+        """The keys of what a run was answered, in the order in which it was."""
+        rows = await self._read(
+            "SELECT key FROM records WHERE run = ? AND turn IS NOT NULL ORDER BY turn", (run,)
+        )
+        return [key for (key,) in rows]
+
+    async def answer(self, run: int, key: str, value: bytes) -> asyncio.Future[None]:
+        """Record what a run was answered, in its order."""
+        return await self.put(changes.answer(self._sequences, run, key, value))
+
+    async def answer_late(self, run: int, signal: str, key: str) -> asyncio.Future[bytes | None]:
+        """Record that a wait's time is over, unless the signal has come (see `record_late`)."""
+        return await self.put(changes.record_late(self._sequences, run, signal, key))
+
+    async def record_result(
+        self, run: int, key: str, value: bytes, mark: str | None
+    ) -> asyncio.Future[None]:
+        """Record the result of an attempt that has no events."""
+        return await self.put(changes.record_result(self._sequences, run, key, value, mark))
+
     async def record_like(self, run: int, low: str, high: str) -> list[tuple[str, bytes]]:
         """The records of a run whose keys lie between two."""
         rows = await self._read(
