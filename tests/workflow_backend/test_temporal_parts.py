@@ -203,6 +203,10 @@ async def test_values_keep_the_order_of_their_keys_and_large_ones_are_files(tmp_
     )  # fmt: skip
     await converter.with_context(activity).encode([large])
     assert store.run_ids() == ["run-2"]
+    group = WorkflowSerializationContext(namespace="default", workflow_id="group:1")
+    for own in (converter.with_context(group), data_converter(tmp_path, "default")):
+        assert await own.decode(await own.encode([large])) == [large]
+    assert store.run_ids() == ["run-2"]
 
 
 STACKS = """

@@ -111,7 +111,10 @@ def told(event: RunEvent) -> list[object]:
 async def _history(place: Place, engine: Engine) -> str:
     """The history, without what tells of the machine that it was recorded on."""
     client = await engine._link.client()  # type: ignore[attr-defined]
-    history = await client.get_workflow_handle(place.id()).fetch_history()
+    handle = client.get_workflow_handle(place.id())
+    # Its last messages may still be under way.
+    await handle.result()
+    history = await handle.fetch_history()
     plain = re.sub(r'"identity": "[^"]*"', '"identity": "recorder"', history.to_json())
     plain = re.sub(r'"\d+@[^"]*-[0-9a-f]{32}"', '"recorder-sticky"', plain)
     return json.dumps(json.loads(plain), indent=1) + "\n"

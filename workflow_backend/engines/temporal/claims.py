@@ -2,7 +2,7 @@
 
 Guarantees: a payload that history refers to was on the disk before history did; what comes back is
 what was given, or an error that names the file that is missing. Payloads of a run are files of that
-run in the store, and go with it.
+run in the store, and go with it; whoever is no run (a group, a schedule) keeps its own in place.
 """
 
 import asyncio
@@ -29,12 +29,11 @@ from workflow_backend.artefacts import (
     ArtefactMissingError,
     ArtefactStore,
 )
+from workflow_backend.steps.run_folder import RUN_ID
 
 COMPRESS_OVER_BYTES = 4 * 1024
 # One answer of workflow code holds the payloads of up to 256 steps, and clusters take 4 MiB.
 CLAIM_OVER_BYTES = 12 * 1024
-# Whoever has no run, such as a concurrency group; none of its payloads is that large.
-SHARED = "shared"
 
 _ZLIB = b"binary/zlib"
 _CLAIM = b"binary/claim"
@@ -49,7 +48,7 @@ class ClaimError(TemporalError):
 class ClaimCodec(PayloadCodec, WithSerializationContext):
     """The codec of one run, or of none; `with_context` gives that of a run."""
 
-    def __init__(self, store: ArtefactStore, run_id: str = SHARED) -> None:
+    def __init__(self, store: ArtefactStore, run_id: str | None = None) -> None:
         self._store = store
         self._run_id = run_id
 
@@ -63,7 +62,8 @@ class ClaimCodec(PayloadCodec, WithSerializationContext):
         run_id = None
         if isinstance(context, (WorkflowSerializationContext, ActivitySerializationContext)):
             run_id = context.workflow_id
-        return ClaimCodec(self._store, run_id or SHARED)
+        is_run = run_id is not None and RUN_ID.fullmatch(run_id)
+        return ClaimCodec(self._store, run_id if is_run else None)
 
     @override
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
@@ -77,8 +77,8 @@ class ClaimCodec(PayloadCodec, WithSerializationContext):
         if len(payload.data) <= COMPRESS_OVER_BYTES:
             return payload
         packed = await asyncio.to_thread(_pack, payload)
-        if len(packed) > CLAIM_OVER_BYTES:
-            return await asyncio.to_thread(self._put_away, packed)
+        if len(packed) > CLAIM_OVER_BYTES and self._run_id is not None:
+            return await asyncio.to_thread(self._put_away, self._run_id, packed)
         if len(packed) > 0.9 * len(payload.data):
             return payload
         return Payload(metadata={"encoding": _ZLIB}, data=packed)
@@ -91,15 +91,15 @@ class ClaimCodec(PayloadCodec, WithSerializationContext):
             return await asyncio.to_thread(self._fetch, payload)
         return payload
 
-    def _put_away(self, packed: bytes) -> Payload:
+    def _put_away(self, run_id: str, packed: bytes) -> Payload:
         try:
-            stored = self._store.put(self._run_id, io.BytesIO(packed))
+            stored = self._store.put(run_id, io.BytesIO(packed))
         except ArtefactError as error:
             raise ClaimError(
                 f"a payload of {len(packed)} bytes cannot be kept in {self._store.folder}: {error}"
             ) from error
         return Payload(
-            metadata={"encoding": _CLAIM, "run": self._run_id.encode()},
+            metadata={"encoding": _CLAIM, "run": run_id.encode()},
             data=f"sha256:{stored.sha256}".encode(),
         )
 

@@ -185,12 +185,14 @@ class TemporalRuntime(Runtime):
             "outputs": dict(outputs),
             "states": orjson.loads(self._end_states.encode(states)),
         }
+        if self._arguments.group is not None:
+            # Before anybody knows of the end: whoever does may start the next one at once.
+            await self._tell(self._arguments.group, wire.LEAVE, self._arguments.run_id)
         shown = {**event, "outputs": events.bounded_outputs(outputs)} if outputs else event
         await self.emit("run:complete", shown)
         workflow.upsert_search_attributes([STATUS.value_set(str(event["status"]))])
-        for told in (self._arguments.group, self._arguments.told):
-            if told is not None:
-                await self._tell(told, wire.LEAVE, self._arguments.run_id)
+        if self._arguments.told is not None:
+            await self._tell(self._arguments.told, wire.LEAVE, self._arguments.run_id)
 
     def _record(self, event: RunEvent) -> None:
         """One event of the history with the run's event, and with what lists tell of the run."""
