@@ -65,10 +65,17 @@ def step_running(spec: AttemptSpec) -> RunEvent:
     }
 
 
-def step_begun(step: str, message: str, **fields: object) -> RunEvent:
+def step_begun(step: str, message: str, *, iteration: int = 1, **fields: object) -> RunEvent:
     """`step_running` for a step that makes no attempts: a fan-out, or a run inside this one."""
     message = clip(message, MESSAGE_CHARACTERS, 0)
-    return {"type": "step_running", "step": step, "attempt": 1, "message": message, **fields}
+    return {
+        "type": "step_running",
+        "step": step,
+        "attempt": 1,
+        **_iteration(iteration),
+        "message": message,
+        **fields,
+    }
 
 
 def approval_requested(
@@ -101,15 +108,29 @@ def approval_decided(step: str, approved: bool, by: str, reason: str) -> RunEven
     }
 
 
-def wait_started(step: str, kind: str, seconds: float | None, **fields: object) -> RunEvent:
+def wait_started(
+    step: str, kind: str, seconds: float | None, *, iteration: int = 1, **fields: object
+) -> RunEvent:
     """The step waits for a `timer`, a `signal` or a `webhook`; `expires` is when it ends anyway."""
-    event: dict[str, object] = {"type": "wait_started", "step": step, "kind": kind, **fields}
+    event: dict[str, object] = {
+        "type": "wait_started",
+        "step": step,
+        **_iteration(iteration),
+        "kind": kind,
+        **fields,
+    }
     return event if seconds is None else {**event, "expires_in": seconds}
 
 
-def step_output(step: str, attempt: int, text: str) -> RunEvent:
+def step_output(step: str, attempt: int, text: str, *, iteration: int = 1) -> RunEvent:
     """A further part of what the attempt writes."""
-    return {"type": "step_output", "step": step, "attempt": attempt, "text": text}
+    return {
+        "type": "step_output",
+        "step": step,
+        "attempt": attempt,
+        **_iteration(iteration),
+        "text": text,
+    }
 
 
 def step_ended(spec: AttemptSpec, result: AttemptResult) -> RunEvent:
@@ -141,12 +162,15 @@ def step_ended(spec: AttemptSpec, result: AttemptResult) -> RunEvent:
     return event
 
 
-def step_settled(step: str, state: StepState, began: float, output: str = "") -> RunEvent:
+def step_settled(
+    step: str, state: StepState, began: float, output: str = "", *, iteration: int = 1
+) -> RunEvent:
     """`step_complete` or `step_failed` for a step that makes no attempts."""
     event: dict[str, object] = {
         "type": "step_complete" if state.status == "success" else "step_failed",
         "step": step,
         "attempt": 1,
+        **_iteration(iteration),
         "began": began,
         "output": _output(output),
     }

@@ -39,7 +39,8 @@ def kept_states(
         state = states.get(step.name)
         if step.name not in again and state is not None:
             kept[step.name] = state
-        elif step.name != from_step and step.name in begins:
+        elif step.name != from_step and not again.intersection(step.depends):
+            # What it works on is the same as before.
             kept |= _kept_within(step, workflow, states)
     return kept
 
@@ -74,7 +75,12 @@ def _with_dependents(steps: Iterable[Step], begins: set[str]) -> set[str]:
 def _kept_within(
     step: Step, workflow: Workflow, states: Mapping[str, StepState]
 ) -> dict[str, StepState]:
-    """What is kept of a step that is done again: finished items, finished steps of inner runs."""
+    """What is kept of a step that is done again: finished items, finished steps of inner runs.
+
+    Of a repeated step nothing is: which time what belongs to is not known.
+    """
+    if step.repeat is not None and step.workflow is not None:
+        return {}
     if not step.is_fanned_out:
         return _kept_inside(step.name, step, workflow, states)
     kept: dict[str, StepState] = {}

@@ -23,6 +23,7 @@ _ENDED_FIELDS = (
     "artefacts",
     "kept",
 )
+_BEGINS = frozenset({"step_running", "approval_requested", "wait_started"})
 _WAITING_FIELDS = ("message", "form", "expires", "approval_id", "kind", "signal", "hook")
 
 
@@ -49,6 +50,9 @@ def steps_of(names: Iterable[str], events: Iterable[RunEvent]) -> list[dict[str,
 
 def _take(step: dict[str, object], event: Mapping[str, object]) -> None:
     kind = event["type"]
+    if kind in _BEGINS:
+        for name in (*_ENDED_FIELDS, "finished_at", "reason"):
+            step.pop(name, None)
     step["attempt"] = event.get("attempt", step.get("attempt"))
     if kind == "step_running":
         step["status"] = "running"

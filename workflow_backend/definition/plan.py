@@ -226,6 +226,8 @@ def _message(message: Notification, known: KnownValues) -> PlannedMessage:
 def _all_risks(steps: Sequence[PlannedStep], isolation: str) -> Iterator[str]:
     if isolation == "none" and any(step.kind in {"run", "python"} for step in steps):
         yield "the commands run without isolation, with the rights of the server's user"
+        if any(step.kind == "approval" for step in steps):
+            yield "commands that run without isolation could give the approvals themselves"
     for step in steps:
         for risk in step.risks:
             yield f"{step.name}: {risk}"

@@ -45,7 +45,10 @@ async def call_workflow(place: Place, context: RunContext) -> StepState:
     }
     spec = ChildSpec(child_run_id(context.run_id, place), workflow, inputs, kept)
     begun = events.step_begun(
-        place.instance, f"Running the workflow {call.ref}", child_run_id=spec.run_id
+        place.instance,
+        f"Running the workflow {call.ref}",
+        child_run_id=spec.run_id,
+        iteration=place.iteration,
     )
     began = await context.runtime.emit(f"{place.key}:begun", begun)
     try:
@@ -63,7 +66,7 @@ async def call_workflow(place: Place, context: RunContext) -> StepState:
         attempts=1,
         inner=result.states,
     )
-    ended = events.step_settled(place.instance, state, began)
+    ended = events.step_settled(place.instance, state, began, iteration=place.iteration)
     await context.runtime.emit(f"{place.key}:ended", ended)
     return state
 

@@ -41,7 +41,7 @@ def notify_of_approval(context: RunContext, place: Place, requested: RunEvent) -
         for name in ("step", "message", "form", "approval_id")
         if name in requested
     }
-    _notify(context, "approval", place.key, message)
+    _notify(context, "approval", f"approval:{place.key}", message)
 
 
 def _notify(context: RunContext, on: NotifyOn, about: str, message: Mapping[str, object]) -> None:

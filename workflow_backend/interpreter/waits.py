@@ -56,7 +56,7 @@ async def wait_for(place: Place, context: RunContext) -> StepState:
 
 async def _wait_for_time(place: Place, context: RunContext, length: str) -> StepState:
     seconds = parse_duration(length)
-    started = events.wait_started(place.instance, "timer", seconds)
+    started = events.wait_started(place.instance, "timer", seconds, iteration=place.iteration)
     began = await context.runtime.emit(f"{place.key}:waiting", started)
     await context.runtime.sleep(f"{place.key}:timer", seconds)
     return await _end(place, context, StepState("success", attempts=1), began, "")
@@ -66,10 +66,14 @@ async def _wait_for_signal(place: Place, context: RunContext, wait: Wait) -> Ste
     seconds = _seconds(wait.timeout)
     if wait.signal is not None:
         signal, key = f"signal:{wait.signal}", f"{place.key}:wait"
-        started = events.wait_started(place.instance, "signal", seconds, signal=wait.signal)
+        started = events.wait_started(
+            place.instance, "signal", seconds, iteration=place.iteration, signal=wait.signal
+        )
     else:
         signal = key = f"webhook:{place.key}"
-        started = events.wait_started(place.instance, "webhook", seconds, hook=place.key)
+        started = events.wait_started(
+            place.instance, "webhook", seconds, iteration=place.iteration, hook=place.key
+        )
     began = await context.runtime.emit(f"{place.key}:waiting", started)
     received = await context.runtime.wait_signal(signal, key, seconds)
     if received is None:
@@ -111,7 +115,7 @@ async def _end(
     if state.status == "skipped":
         event = events.step_skipped(place.instance, state.reason)
     else:
-        event = events.step_settled(place.instance, state, began, output)
+        event = events.step_settled(place.instance, state, began, output, iteration=place.iteration)
     await context.runtime.emit(f"{place.key}:ended", event)
     return state
 

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from workflow_backend.definition.json_schemas import JsonSchemaError, check_json_schema
+from workflow_backend.json_depth import MAX_DEPTH, is_too_deep
 from workflow_backend.steps.run_folder import StepSetupError
 
 MAX_FAULTS = 8
@@ -71,6 +72,8 @@ def read_answer(text: str, schema: Mapping[str, object]) -> object:
         raise AnswerFaultsError(
             f"- the answer is no JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         ) from None
+    if is_too_deep(value):
+        raise AnswerFaultsError(f"- the answer is nested over {MAX_DEPTH} levels")
     errors = Draft202012Validator(schema).iter_errors(value)
     faults = [_fault(error) for error in islice(errors, MAX_FAULTS)]
     if faults:

@@ -163,7 +163,7 @@ class StepExecutor:
             # At the first use: aiohttp costs every other start 15 MB and 0.15 s.
             module = importlib.import_module("workflow_backend.steps.http_step")
             policy = AddressPolicy(self._settings.allowed_hosts)
-            runner: AttemptRunner = module.HttpRunner(policy).run
+            runner: AttemptRunner = module.HttpRunner(policy, self._settings.server).run
             self._runners[kind] = runner
         if kind == "agent" and kind not in self._runners:
             module = importlib.import_module("workflow_backend.steps.agent_step")

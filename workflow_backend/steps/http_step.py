@@ -2,7 +2,9 @@
 
 Guarantee: the address that was checked is the address that is connected to, for the first request
 and every redirect, so that a name which changes its answer (DNS rebinding) gains nothing. No proxy,
-no cookies, no environment. What is read is bounded by size and time.
+no cookies, no environment. What is read is bounded by size and time. A request that could be one to
+the server that runs the step says that somebody else has made it, so that it is not taken for the
+user's own.
 """
 
 import asyncio
@@ -27,6 +29,7 @@ from workflow_backend.steps.attempt import AttemptContext, AttemptEnd, cancelled
 from workflow_backend.steps.capture import HeadAndTail
 from workflow_backend.steps.json_output import JsonOutputError, parse_json_output
 from workflow_backend.steps.run_folder import StepSetupError
+from workflow_backend.steps.server_link import ServerLink
 from workflow_backend.steps.webhook_signature import signed_headers
 
 MAX_REDIRECTS = 10
@@ -35,6 +38,8 @@ CONNECT_SECONDS = 15.0
 
 _READ_BYTES = 65_536
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What proxies add (RFC 9110, section 7.6.3).
+_VIA = {"Via": "1.1 agent-server-step"}
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 _CHARSETS = (
     *("ascii", "utf-8", "utf-16", "utf-32", "iso8859", "cp125", "cp866", "cp932", "koi8", "mac-"),
@@ -46,8 +51,9 @@ _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 class HttpRunner:
     """Runs the `http` steps of one engine."""
 
-    def __init__(self, policy: AddressPolicy) -> None:
+    def __init__(self, policy: AddressPolicy, server: ServerLink | None = None) -> None:
         self._policy = policy
+        self._own_port = URL(server.url).port if server else None
 
     async def run(self, context: AttemptContext) -> AttemptEnd:
         """One attempt at an `http` step. A cancelled task gets its end as well."""
@@ -87,8 +93,14 @@ class HttpRunner:
                 hop.sign(context.secrets[signer], int(time.time()))
             for _ in range(MAX_REDIRECTS + 1):
                 self._check(hop.url)
+                # Whatever the host is called: names can lead here.
+                said = _VIA if hop.url.port == self._own_port else {}
                 async with session.request(
-                    hop.method, hop.url, headers=hop.headers, data=hop.body, allow_redirects=False
+                    hop.method,
+                    hop.url,
+                    headers={**hop.headers, **said},
+                    data=hop.body,
+                    allow_redirects=False,
                 ) as response:
                     target = response.headers.get("Location")
                     is_redirect = response.status in _REDIRECTS and target

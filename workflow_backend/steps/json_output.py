@@ -2,6 +2,8 @@
 
 import orjson
 
+from workflow_backend.json_depth import MAX_DEPTH, is_too_deep
+
 
 class JsonOutputError(ValueError):
     """The text is no JSON; the message says where."""
@@ -19,9 +21,14 @@ def parse_json_output(text: str, *, is_truncated: bool) -> object:
             " the result through $OUTPUT"
         )
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise JsonOutputError(
             f"`parse: json`: the output is no JSON (line {error.lineno}, column {error.colno}:"
             f" {error.msg}); print one JSON value and nothing else"
         ) from error
+    if is_too_deep(value):
+        raise JsonOutputError(
+            f"`parse: json`: the output is nested over {MAX_DEPTH} levels; print a flatter value"
+        )
+    return value

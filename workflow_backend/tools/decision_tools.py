@@ -6,11 +6,11 @@ stays, and a second one is answered by it; an approval that was not requested ye
 a host that shows its model all tools decides nothing.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import orjson
 from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
 from pydantic import Field
@@ -22,6 +22,7 @@ from workflow_backend.definition.problems import Problem, closest, listed
 from workflow_backend.definition.values import resolve_values
 from workflow_backend.engines.base import RunEvent, RunFilter, Signalled
 from workflow_backend.events import time_text
+from workflow_backend.json_depth import MAX_DEPTH, is_too_deep
 from workflow_backend.tools.calls import (
     FOR_SERVER,
     RunId,
@@ -235,9 +236,13 @@ def _payload(text: str) -> object:
         problem = Problem("payload", f"it is over {size}.", "Send where the data are.")
     else:
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
+            value: object = orjson.loads(text)
+        except ValueError as error:
             problem = Problem("payload", f"it is no JSON: {error}.", "Send JSON.")
+        else:
+            if not is_too_deep(value):
+                return value
+            problem = Problem("payload", f"it is nested over {MAX_DEPTH} levels.", "Flatten it.")
     raise with_problems("invalid_values", "The payload cannot be taken:", [problem])
 
 

@@ -8,6 +8,7 @@ waiting runs, are bounded.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ from workflow_backend.engines.journal.rows import (
     encode_workflow,
     new_row,
 )
+from workflow_backend.engines.journal.runtime import record_of_signal
 from workflow_backend.engines.journal.scheduler import RunScheduler
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.journal.writer import JournalBrokenError
@@ -73,6 +75,9 @@ class JournalSettings:
     cancel_wait_seconds: float = 10.0
     retention: Retention = field(default_factory=Retention)
     artefacts: ArtefactStore | None = None
+
+
+_ATTEMPT_KEY = re.compile(r"(@(?P<time>[0-9]+))?#(?P<attempt>[0-9]+)")
 
 
 class JournalEngine(Engine):
@@ -215,6 +220,7 @@ class JournalEngine(Engine):
             await written
             if ending is not None:
                 await asyncio.wait([ending], timeout=self._settings.cancel_wait_seconds)
+                ending.cancel()
         return await self.get(run_id, owner)
 
     @override
@@ -223,7 +229,11 @@ class JournalEngine(Engine):
     ) -> Signalled:
         self._require_open()
         row = await self._reader.find(run_id, owner)
-        change = changes.record_signal(row.id, key, orjson.dumps(dict(payload)))
+        try:
+            value = orjson.dumps(dict(payload))
+        except orjson.JSONEncodeError as error:
+            raise ValueError(f"the payload cannot be written as JSON: {error}") from error
+        change = changes.record_signal(row.id, record_of_signal(key), value)
         delivered = await (await self._store.put(change))
         if delivered.value is None:
             raise RunEndedError(f"run {run_id!r} has ended, or does not wait for `{key}` any more")
@@ -257,12 +267,15 @@ class JournalEngine(Engine):
         """
         self._require_open()
         row = await self._reader.find(run_id, owner)
-        # `#` sorts before the digits of the attempt, `$` right after it.
-        records = await self._store.record_like(row.id, f"{step}#", f"{step}$")
+        # `#`, `@` and their next characters: the attempts of a step, and its further times.
+        records = [
+            *await self._store.record_like(row.id, f"{step}#", f"{step}$"),
+            *await self._store.record_like(row.id, f"{step}@", f"{step}A"),
+        ]
         results = {
-            int(number): value
+            (int(match["time"] or 1), int(match["attempt"])): value
             for key, value in records
-            if (number := key.rpartition("#")[2]).isdecimal()
+            if (match := _ATTEMPT_KEY.fullmatch(key.removeprefix(step)))
         }
         return decode_result(results[max(results)]).outputs if results else {}
 

@@ -18,6 +18,7 @@ class LiveFeed:
     def __init__(self, last_seq: int = 0) -> None:
         self.last_seq = last_seq
         self.closed_because: Exception | None = None
+        self.has_ended = False
         self._recent: deque[tuple[int, RunEvent]] = deque(maxlen=KEPT_EVENTS)
         self._changed = asyncio.Event()
 
@@ -25,6 +26,11 @@ class LiveFeed:
         """A further event is in the store."""
         self.last_seq = seq
         self._recent.append((seq, event))
+        self._wake()
+
+    def end(self) -> None:
+        """The event that was published last is the run's last one."""
+        self.has_ended = True
         self._wake()
 
     def close(self, because: Exception) -> None:
@@ -42,12 +48,12 @@ class LiveFeed:
         return [event for _, event in list(self._recent)[skip:]]
 
     async def wait(self, seq: int) -> None:
-        """Wait until there is an event after this one.
+        """Wait until there is an event after this one, or never will be.
 
         Raises:
             Exception: What `close` was given.
         """
-        while self.last_seq <= seq:
+        while self.last_seq <= seq and not self.has_ended:
             if self.closed_because is not None:
                 raise self.closed_because
             await self._changed.wait()
@@ -63,9 +69,13 @@ class LiveFeeds:
     def __init__(self) -> None:
         self._feeds: dict[int, LiveFeed] = {}
 
-    def open(self, run: int, last_seq: int) -> None:
+    def open(self, run: int, last_seq: int) -> LiveFeed:
         """The run has not ended, and will get events; who follows it already goes on."""
-        self._feeds.setdefault(run, LiveFeed(last_seq))
+        return self._feeds.setdefault(run, LiveFeed(last_seq))
+
+    def discard(self, run: int) -> None:
+        """The run had ended before its feed was opened."""
+        self._feeds.pop(run, None)
 
     def get(self, run: int) -> LiveFeed | None:
         """The feed of a run, None if the run has ended."""
@@ -78,11 +88,12 @@ class LiveFeeds:
             return
         feed.publish(seq, event)
         if event["type"] == "workflow_complete":
+            feed.end()
             del self._feeds[run]
 
     def close(self, run: int, because: Exception) -> None:
         """The run gets no more events from this process."""
-        feed = self._feeds.pop(run, None)
+        feed = self._feeds.get(run)
         if feed is not None:
             feed.close(because)
 

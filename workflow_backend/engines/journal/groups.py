@@ -27,6 +27,12 @@ class Groups:
         self._lines.setdefault(group, deque()).append(row)
         return False
 
+    def hold(self, row: RunRow) -> None:
+        """The run was under way in its group before, and is not over."""
+        group = _group_of(row)
+        if group is not None:
+            self._holders.setdefault(group, row.id)
+
     def before(self, row: RunRow) -> list[int]:
         """The runs that stand before this one: who is under way, and who waits for that."""
         group = _group_of(row)

@@ -69,7 +69,7 @@ class RunReader:
     ) -> AsyncGenerator[RunEvent, None]:
         """The events after `after_seq`, in order, without gaps, until the run has ended."""
         row = await self.find(run_id, owner)
-        feed = self._feeds.get(row.id)
+        feed = await self._feed_of(row)
         while True:
             found = await self._events_after(row.id, feed, after_seq)
             for event in found:
@@ -78,7 +78,7 @@ class RunReader:
                 if event["type"] == "workflow_complete":
                     return
             if not found:
-                if feed is None:
+                if feed is None or feed.has_ended:
                     return
                 await feed.wait(after_seq)
 
@@ -87,6 +87,18 @@ class RunReader:
     ) -> Run:
         """The run of a row as a client sees it."""
         return replace(row.to_run(steps, brief=brief), engine=self._engine)
+
+    async def _feed_of(self, row: RunRow) -> LiveFeed | None:
+        """The feed of a run, None if it has ended; its start may still be under way."""
+        if row.finished_at is not None:
+            return None
+        feed = self._feeds.get(row.id)
+        if feed is None:
+            feed = self._feeds.open(row.id, row.last_seq)
+            if (await self._store.by_id(row.id)).finished_at is not None:
+                self._feeds.discard(row.id)
+                return None
+        return feed
 
     async def _events_after(
         self, run: int, feed: LiveFeed | None, after_seq: int

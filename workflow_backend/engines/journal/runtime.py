@@ -84,6 +84,8 @@ class JournalRuntime(Runtime):
         self._calls = 0
         self._turns = Turns()
         self._is_stopped = False
+        self._has_ended = False
+        self.ended = asyncio.Event()
         # Whether messages about the end may have to be sent after it.
         self.goes_on_after_end = False
         self._records: Mapping[str, bytes] = {}
@@ -193,12 +195,14 @@ class JournalRuntime(Runtime):
         self, signal: str, key: str, seconds: float | None
     ) -> Mapping[str, object] | None:
         self._calls += 1
+        record = record_of_signal(signal)
+        key = record if key == signal else key
         for told in (f"{key}:late", f"{key}:got"):
             if self._turns.knows(told):
                 await self._turn_or_end(told)
-                return None if told.endswith(":late") else orjson.loads(self._records[signal])
+                return None if told.endswith(":late") else orjson.loads(self._records[record])
         await self._begin()
-        value = self._records.get(signal)
+        value = self._records.get(record)
         if value is None:
             with self.rest.waits():
                 value = await self._signal_in_time(signal, key, seconds)
@@ -241,8 +245,9 @@ class JournalRuntime(Runtime):
 
     @override
     async def complete(self, event: RunEvent, states: Mapping[str, StepState]) -> None:
-        if "run:complete" in self._records:
+        if self._has_ended or "run:complete" in self._records:
             return
+        self._has_ended = True
         complete = self._complete(event)
         outputs = event.get("outputs")
         outputs = outputs if isinstance(outputs, Mapping) else {}
@@ -256,6 +261,7 @@ class JournalRuntime(Runtime):
             closes=not self.goes_on_after_end,
         )
         await (await self._store.finish(self._row.id, complete, "run:complete", end))
+        self.ended.set()
 
     async def fail(self, error: str) -> None:
         """End the run as failed, for a reason outside the workflow."""
@@ -288,7 +294,8 @@ class JournalRuntime(Runtime):
             async with asyncio.timeout(left):
                 return await asyncio.shield(self._signal(signal))
         except TimeoutError:
-            return await (await self._store.answer_late(self._row.id, signal, key))
+            late = await self._store.answer_late(self._row.id, record_of_signal(signal), key)
+            return await late
 
     async def _seconds_left(self, key: str, seconds: float) -> float:
         """How much is left of a time whose end is recorded under `key`."""
@@ -401,13 +408,19 @@ class _Watch(AttemptWatch):
     @override
     async def output(self, text: str) -> None:
         if not self._spec.is_hidden:
-            event = events.step_output(self._spec.name, self._spec.attempt, text)
+            spec = self._spec
+            event = events.step_output(spec.name, spec.attempt, text, iteration=spec.iteration)
             await self._runtime.emit_output(event)
 
     @override
     def process_started(self, pgid: int, birth: str | None, mark: str) -> None:
         self.mark = mark
         self._runtime.note_group(mark, pgid, birth)
+
+
+def record_of_signal(signal: str) -> str:
+    """The key under which a signal is recorded: one that no step's name can begin."""
+    return f"!{signal}"
 
 
 def _lost() -> AttemptResult:

@@ -114,6 +114,8 @@ class RunScheduler:
     def submit(self, row: RunRow) -> None:
         """Interpret the run when its turn comes; its events can be followed from now on."""
         self._open_feed(row)
+        if row.started_at is not None:
+            self._groups.hold(row)
         if row.cancel_reason is not None or row.finished_at is not None:
             self._start(row)
             return
@@ -124,8 +126,8 @@ class RunScheduler:
         for other in before:
             self._let_go(other, f"run {row.run_id} of the group `{row.run_group}` took its place")
 
-    def cancel(self, run: int, reason: str) -> asyncio.Task[None] | None:
-        """Cancel the run; the task that ends when the run has, None if it is not here."""
+    def cancel(self, run: int, reason: str) -> asyncio.Task[bool] | None:
+        """Cancel the run; a task that ends when the run has, None if it is not here."""
         popped = (level.waiting.pop(run, None) for level in self._levels)
         row = next(filter(None, popped), None)
         if row is None:
@@ -136,7 +138,7 @@ class RunScheduler:
         if active is None:
             return None
         active.runtime.request_cancel(reason)
-        return active.task
+        return asyncio.create_task(active.runtime.ended.wait())
 
     def deliver(self, run: int, signal: str, value: bytes) -> None:
         """Hand a recorded signal to the run, if it is being interpreted."""
@@ -188,6 +190,7 @@ class RunScheduler:
 
     def _ended(self, row: RunRow) -> None:
         active = self._active.pop(row.id)
+        active.runtime.ended.set()
         self._gave_up(row, active.runtime)
         following = self._groups.leave(row)
         if self._is_closing:
@@ -274,7 +277,8 @@ class RunScheduler:
     ) -> ChildResult:
         """A run inside another, from its beginning or from where it is, to its end.
 
-        It goes on once it `may_begin`. A caller that is cancelled cancels the run; its end comes all the same.
+        It goes on once it `may_begin`. A caller that is cancelled cancels the run; its end comes
+        all the same.
         """
         finding = asyncio.create_task(self._child_row(parent, spec))
         try:
@@ -293,9 +297,20 @@ class RunScheduler:
                 await asyncio.wait([task])
         if row is None:
             return ChildResult("failed", f"the run id {spec.run_id} is taken by another run")
-        row = await self._store.by_id(row.id)
-        run = row.to_run()
-        return ChildResult(run.status, run.error, run.outputs, await self.states(row))
+        # It has ended: who is cancelled now is told so all the same.
+        reading = asyncio.create_task(self._child_result(row.id))
+        while not reading.done():
+            try:
+                await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                if self._is_closing:
+                    raise
+        return reading.result()
+
+    async def _child_result(self, run: int) -> ChildResult:
+        row = await self._store.by_id(run)
+        ended = row.to_run()
+        return ChildResult(ended.status, ended.error, ended.outputs, await self.states(row))
 
     async def states(self, row: RunRow) -> Mapping[str, StepState]:
         """What the steps of an ended run came to, whole."""
