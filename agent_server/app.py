@@ -1,6 +1,6 @@
 """The application: the one place that knows every part."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -191,7 +191,7 @@ def create_app(settings: Settings, url: str | None = None) -> ASGIApp:
         lifespan=_lifespan(accounts, agent, watcher, [part for part in parts if part]),
     )
     router.state.services = Services(settings, calls, agent, accounts, numbers, watcher)
-    return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts, link)
+    return _guarded(HotPaths(router, endpoints=endpoints), settings, accounts, link, endpoints)
 
 
 class Closable(Protocol):
@@ -289,7 +289,13 @@ def _endpoints(
     }
 
 
-def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts, link: RunLink | None) -> ASGIApp:
+def _guarded(
+    app: ASGIApp,
+    settings: Settings,
+    accounts: Accounts,
+    link: RunLink | None,
+    model_paths: Container[str],
+) -> ASGIApp:
     """The application behind everything that stands before it, from the inside out.
 
     It is put together here, not by Starlette, whose own outermost layers cost every request.
@@ -306,6 +312,7 @@ def _guarded(app: ASGIApp, settings: Settings, accounts: Accounts, link: RunLink
         access=access,
         max_body_bytes=settings.max_body_bytes,
         max_concurrent_requests=settings.max_concurrent_requests,
+        model_paths=model_paths,
     )
     if settings.cors_origins:
         # Around the guard, so that a page can also read what the guard refuses.

@@ -6,12 +6,14 @@ head is looked at before anything is waited for.
 """
 
 import re
+from collections.abc import Container
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_server.access import Access
 from agent_server.error_responses import error_response, log_error
+from agent_server.local_callers import confirmed
 from agent_server.request_headers import headers_of
 from agent_server.rooms import HookRoom, Room
 from streaming.errors import AgentServerError, NotFoundError, PermissionDeniedError
@@ -25,6 +27,8 @@ HOOKS_PREFIX = "/v1/workflows/hooks/"
 _HOOK_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22,1024}")
 # All that the bearer of a run token may ask for.
 RUN_TOKEN_PATHS = frozenset({"/v1/chat/completions"})
+# What changes nothing.
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Gate:
@@ -50,10 +54,18 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, access: Access, max_body_bytes: int, max_concurrent_requests: int
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        max_body_bytes: int,
+        max_concurrent_requests: int,
+        model_paths: Container[str] = (),
     ) -> None:
+        """Stand before the application, which confirms callers of its `model_paths` by itself."""
         self._app = app
         self._access = access
+        self._model_paths = model_paths
         self._room = Room(max_concurrent_requests, max_body_bytes)
         self._hooks = HookRoom()
 
@@ -89,6 +101,8 @@ class Guard:
                 if caller.claims is not None and scope["path"] not in RUN_TOKEN_PATHS:
                     raise _not_for_run_tokens()
             scope.setdefault("state", {})["caller"] = caller
+            if scope["method"] not in READS and scope["path"] not in self._model_paths:
+                await confirmed(scope)
             room.check_places()
         if scope["method"] == "POST":
             self._access.check_content_type(headers)

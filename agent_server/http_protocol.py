@@ -7,7 +7,8 @@ What this module promises, whatever a client does before the application is call
 - what cannot be read is a 400, and all these answers have the envelope of every other error and an
   `X-Request-Id`;
 - whoever answers is told at once when the client has gone: `scope["extensions"]` has an entry
-  `CLIENT_GONE_EXTENSION` whose `watch` takes what shall be called then, or None.
+  `CLIENT_GONE_EXTENSION` whose `watch` takes what shall be called then, or None;
+- `PEER_EXTENSION` has a `peer`, which gives the other end of the connection, always the same.
 
 httptools bounds neither: one connection could take all memory with a header that never ends.
 Source: RFC 9110, section 15.5; RFC 6585, section 5.
@@ -25,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from agent_server.client_watch import CLIENT_GONE_EXTENSION
 from agent_server.http_answer import AnswerCycle
 from agent_server.log_config import get_logger
+from agent_server.peer_process import PEER_EXTENSION, LoopbackPeer
 from streaming.errors import CallerError
 from streaming.openai_objects import error_object
 
@@ -39,6 +41,7 @@ class HttpProtocol(HttpToolsProtocol):
     receive_timeout_seconds = 60.0
 
     _deadline: asyncio.TimerHandle | None = None
+    _peer: LoopbackPeer | None = None
     _on_gone: Callable[[], None] | None = None
     _is_in_body = False
     _is_whole = False
@@ -88,7 +91,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_bytes + self._fed_bytes > MAX_HEAD_BYTES and self._is_head_too_large():
             # The parser makes an error of its own of it, which `send_400_response` answers.
             raise _too_large()
-        self.scope["extensions"] = {CLIENT_GONE_EXTENSION: {"watch": self._watch_client}}
+        self.scope["extensions"] = {
+            CLIENT_GONE_EXTENSION: {"watch": self._watch_client},
+            PEER_EXTENSION: {"peer": self._peer_of_all},
+        }
         super().on_headers_complete()
         # Its task has not begun yet. uvicorn has no other place for a cycle of one's own.
         self.cycle.__class__ = AnswerCycle
@@ -152,6 +158,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._on_gone = on_gone
         if on_gone is not None and self.transport.is_closing():
             self.loop.call_soon(on_gone)
+
+    def _peer_of_all(self) -> LoopbackPeer:
+        if self._peer is None:
+            self._peer = LoopbackPeer(self.transport)
+        return self._peer
 
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(self.receive_timeout_seconds, self._give_up)

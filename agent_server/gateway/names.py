@@ -17,6 +17,11 @@ AGENT_NAMES: Final = (AGENT_MODEL, "workflow-agent")
 MOST_PLANS: Final = 1024
 
 
+def may_be_agent(name: str | None) -> bool:
+    """Whether the workflow agent answers for the name, where there is one."""
+    return name is None or name.partition(":")[0] in AGENT_NAMES
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Who answers. `is_agent` tells that the workflow agent does, with a model of this plan."""

@@ -12,6 +12,8 @@ from agent_server.chat_streams import ChatStreams
 from agent_server.client_watch import ClientWatch
 from agent_server.doors.door import Door
 from agent_server.gateway.call import ModelCall
+from agent_server.gateway.names import may_be_agent
+from agent_server.local_callers import confirmed
 from agent_server.model_calls import ModelCalls
 from agent_server.request_headers import headers_of
 from agent_server.requests.json_body import read_json_object
@@ -46,13 +48,16 @@ class ModelEndpoint:
         caller.require("chat")
         raw, body = await read_json_body(receive)
         headers = headers_of(scope)
+        model = model_name(body)
+        if may_be_agent(model):
+            caller = await confirmed(scope)
         call = ModelCall(
             door=self._door,
             caller=caller,
             raw=raw,
             body=body,
             choice=self._door.choose(scope["path"], headers, body),
-            model=model_name(body),
+            model=model,
             request_id=scope["state"].get("request_id", ""),
             forwarded=forwarded_headers(headers, caller.owner),
         )

@@ -17,8 +17,11 @@ from agent_server.answers import JsonResponse, RawHeaders, StreamWriter, send_bo
 from agent_server.client_watch import ClientWatch
 from agent_server.dropped_fields import dropped_headers
 from agent_server.followed_stream import FollowedStream
+from agent_server.gateway.names import may_be_agent
+from agent_server.local_callers import confirmed
 from agent_server.model_calls import StreamTimes
 from agent_server.request_headers import headers_of
+from agent_server.requests.model_name import model_name
 from agent_server.routes.model_call import forwarded_headers, read_json_body
 from agent_server.services import caller_of
 from agent_server.stored_responses.background import no_events
@@ -58,6 +61,8 @@ class CreateResponse:
         caller.require("chat")
         raw, body = await read_json_body(receive)
         headers = headers_of(scope)
+        if may_be_agent(model_name(body)):
+            caller = await confirmed(scope)
         call = await self._responses.prepare(
             caller,
             body,

@@ -7,6 +7,7 @@ import aiohttp
 import orjson
 import pytest
 
+from agent_server.accounts.keys import digest_of, parse_api_keys
 from tests.collector import attributes, collector
 from tests.servers import Scripted, scripted
 from tests.serving import serving
@@ -15,6 +16,7 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 TRACE = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01", "tracestate": "vendor=opaque"}
 SSE = {"content-type": "text/event-stream"}
+KEY = "as-" + "a" * 40
 QUESTION = "What is the secret of the pharaohs?"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -44,15 +46,16 @@ ANTHROPIC_STREAM = (
 )
 
 
-async def ask(url: str, model: str, question: str = QUESTION) -> bytes:
+async def ask(url: str, model: str, question: str = QUESTION, key: str = "unused") -> bytes:
     body = {
         "model": model,
         "stream": True,
         "messages": [{"role": "user", "content": question}],
     }
+    headers = {**TRACE, "authorization": f"Bearer {key}"}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{url}/v1/chat/completions", json=body, headers=TRACE) as answer,
+        session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as answer,
     ):
         return await answer.read()
 
@@ -129,9 +132,11 @@ async def test_an_answer_of_the_agent_is_one_trace_with_its_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with collector(monkeypatch) as received:
-        async with serving(tmp_path, otel=True, agent=True, isolation="none") as url:
+        keys = parse_api_keys([f"ada=sha256:{digest_of(KEY)};scopes=chat+run"])
+        given = {"otel": True, "agent": True, "isolation": "none", "api_keys": keys}
+        async with serving(tmp_path, **given) as url:
             assert b"workflow_complete" in await ask(
-                url, "kubiya-workflow-agent", "Create and run a system health check"
+                url, "kubiya-workflow-agent", "Create and run a system health check", KEY
             )
     agent = received.named("invoke_agent kubiya-workflow-agent")
     assert agent.parent_span_id.hex() == PARENT_ID

@@ -16,6 +16,7 @@ from workflow_backend.secrets import Secrets
 from workflow_backend.steps import StepExecutor
 from workflow_backend.steps.addresses import AddressPolicy, AddressRefusedError, as_address
 from workflow_backend.steps.http_step import MAX_READ_BYTES
+from workflow_backend.steps.server_link import ServerLink
 
 HELLO = Scripted(200, (b"hello",), {"Content-Type": "text/plain", "X-Seen": "yes"})
 
@@ -57,6 +58,18 @@ async def test_method_headers_and_bodies_are_sent(executor: StepExecutor) -> Non
     assert first.headers["content-type"] == "application/json"
     assert first.headers["x-a"] == "b"
     assert (second.method, second.body) == ("PUT", b"text")
+
+
+async def test_a_request_to_the_server_of_the_step_says_that_it_is_not_its_users(
+    tmp_path: Path,
+) -> None:
+    async with scripted(HELLO) as own, scripted(HELLO) as other:
+        link = ServerLink(own.url, b"")
+        async with opened(tmp_path, allowed_hosts=("127.0.0.1",), server=link) as executor:
+            await get(executor, own.url, headers={"via": ""})
+            await get(executor, other.url)
+    assert "agent-server-step" in own.requests[0].headers["via"]
+    assert "via" not in other.requests[0].headers
 
 
 @pytest.mark.parametrize(
