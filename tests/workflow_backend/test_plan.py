@@ -256,6 +256,12 @@ def test_what_a_step_may_come_to_is_bounded_in_its_plan() -> None:
     assert steps["roll"].calls == "roll-out"
 
 
+def test_without_isolation_approvals_hold_back_mistakes_alone() -> None:
+    risk = "commands that run without isolation could give the approvals themselves"
+    assert risk in whole(isolation="none").risks
+    assert risk not in whole(isolation="bwrap").risks
+
+
 def test_a_step_names_the_approvals_that_it_waits_for() -> None:
     waits = {step.name for step in whole().steps if step.approvals == ["ask"]}
     assert waits == {"pause", "roll", "roll-out/push", "roll-out/shout", "roll-out/inner"}
