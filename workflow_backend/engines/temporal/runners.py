@@ -41,7 +41,7 @@ class Runners:
         Clusters that do not list their workers are asked for `asked` alone.
         """
         names = [LOCAL_RUNNER, *self._settings.runners, *await self._polled()]
-        if asked is not None and asked not in names and await self._is_polled(asked):
+        if asked is not None and asked not in names and await self.is_polled(asked):
             names.append(asked)
         own = self._settings.task_queue
         return tuple(dict.fromkeys(name for name in names if name != own))
@@ -53,7 +53,7 @@ class Runners:
             UnknownRunnerError: The message lists those that there are.
         """
         own = {*OWN_RUNNERS, self._settings.task_queue, *self._settings.runners}
-        if runner in own or await self._is_polled(runner):
+        if runner in own or await self.is_polled(runner):
             return
         there = ", ".join(await self.names())
         raise UnknownRunnerError(
@@ -61,7 +61,8 @@ class Runners:
             f" Start one with `agent-server worker --task-queue {runner}`"
         )
 
-    async def _is_polled(self, queue: str) -> bool:
+    async def is_polled(self, queue: str) -> bool:
+        """Whether somebody takes attempts from the queue."""
         request = DescribeTaskQueueRequest(
             namespace=self._client.namespace,
             task_queue=TaskQueue(name=queue),

@@ -17,7 +17,8 @@ from workflow_backend.engines.base import EngineUnavailableError, Executor
 from workflow_backend.engines.temporal.dev_server import running_cluster
 from workflow_backend.engines.temporal.host import WorkerHost
 from workflow_backend.engines.temporal.link import Link
-from workflow_backend.engines.temporal.options import Cluster, TemporalSettings
+from workflow_backend.engines.temporal.options import TemporalSettings
+from workflow_backend.engines.temporal.runners import Runners
 from workflow_backend.log_mask import mask_log
 from workflow_backend.process_guard import end_at_once, guard_process
 from workflow_backend.secrets import SecretsError, open_secrets
@@ -31,6 +32,7 @@ from workflow_backend.steps.executor import StepExecutor
 from workflow_backend.steps.isolation import IsolationError
 from workflow_backend.tracing import TracingError
 
+_PAUSE_SECONDS = 0.1
 _CANNOT_START = (
     SettingsError,
     SecretsError,
@@ -86,7 +88,7 @@ async def run_worker(settings: TemporalSettings, executor: StepExecutor, steps: 
         link = Link(cluster, settings.artefacts_dir, settings.call_timeout_seconds)
         host = WorkerHost(link, settings, steps, artefacts=executor.artefacts)
         host.start()
-        telling = asyncio.create_task(_tell_when_ready(host, settings, cluster))
+        telling = asyncio.create_task(_tell_when_ready(host, settings, link))
         try:
             await ending.wait()
         finally:
@@ -96,9 +98,14 @@ async def run_worker(settings: TemporalSettings, executor: StepExecutor, steps: 
         await steps.close()
 
 
-async def _tell_when_ready(host: WorkerHost, settings: TemporalSettings, cluster: Cluster) -> None:
+async def _tell_when_ready(host: WorkerHost, settings: TemporalSettings, link: Link) -> None:
+    """Say so once the cluster knows that the queue is polled: from then on runs may name it."""
     while not await host.ready(60):
         continue
+    cluster = link.cluster
+    runners = Runners(await link.client(), settings, link.call_timeout)
+    while not await link.call(runners.is_polled(settings.task_queue)):
+        await asyncio.sleep(_PAUSE_SECONDS)
     sys.stdout.write(
         f"workflow worker: polls {settings.task_queue!r} in {cluster.namespace!r} of"
         f" {cluster.host}, {settings.max_attempts} steps at a time\n"
