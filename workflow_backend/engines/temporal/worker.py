@@ -7,13 +7,14 @@ backend. Exit codes: 0 ended in order; 2 it cannot start, one line on stderr say
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
 from dataclasses import replace
 
 from workflow_backend.engine_choice import step_settings_of, temporal_settings, traced_by
-from workflow_backend.engines.base import EngineUnavailableError, Executor
+from workflow_backend.engines.base import EngineBusyError, EngineUnavailableError, Executor
 from workflow_backend.engines.temporal.dev_server import running_cluster
 from workflow_backend.engines.temporal.host import WorkerHost
 from workflow_backend.engines.temporal.link import Link
@@ -104,8 +105,11 @@ async def _tell_when_ready(host: WorkerHost, settings: TemporalSettings, link: L
         continue
     cluster = link.cluster
     runners = Runners(await link.client(), settings, link.call_timeout)
-    while not await link.call(runners.is_polled(settings.task_queue)):
+    is_polled = False
+    while not is_polled:
         await asyncio.sleep(_PAUSE_SECONDS)
+        with contextlib.suppress(EngineUnavailableError, EngineBusyError):
+            is_polled = await link.call(runners.is_polled(settings.task_queue))
     sys.stdout.write(
         f"workflow worker: polls {settings.task_queue!r} in {cluster.namespace!r} of"
         f" {cluster.host}, {settings.max_attempts} steps at a time\n"
