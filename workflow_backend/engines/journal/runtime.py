@@ -54,8 +54,9 @@ STANDSTILL_SECONDS = 10.0
 # That the run was to be cancelled, and why.
 STOP = "run:stop"
 
-# How the keys begin that are the run's own rather than a step's.
-OF_THE_RUN = "run:"
+# How the keys of the run's own bounds begin, and all that are no step's.
+BOUNDS = "run:"
+OF_NO_STEP = (BOUNDS, "notify[")
 
 _logger = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ class JournalRuntime(Runtime):
         self._end_states = EndStates()
         self._calls = 0
         self._turns = Turns()
-        self._is_stopped = False
+        # How often the run was told to stop: by a cancel, or because its time was over.
+        self._stops = 0
+        self._is_cancel_told = False
         self._has_ended = False
         self.ended = asyncio.Event()
         # Whether messages about the end may have to be sent after it.
@@ -138,12 +141,14 @@ class JournalRuntime(Runtime):
         recorded = self._records.get(STOP)
         if recorded is not None:
             await self._turn_of_stop(STOP)
+            self._is_cancel_told = True
             return str(orjson.loads(recorded))
         reason = await asyncio.shield(self._cancelled)
         await self._turns.over.wait()
         await self._quiet()
         await (await self._store.answer(self._row.id, STOP, orjson.dumps(reason)))
-        self._is_stopped = True
+        self._stops += 1
+        self._is_cancel_told = True
         return reason
 
     @override
@@ -159,7 +164,7 @@ class JournalRuntime(Runtime):
         if recorded is not None:
             await self._turn(spec.key)
             return decode_result(recorded)
-        await self._begin(is_hidden=spec.is_hidden)
+        await self._begin(is_of_step=not spec.is_hidden)
         if self._attempts.locked():
             await self._say_queued(spec)
         async with self._attempts:
@@ -176,19 +181,20 @@ class JournalRuntime(Runtime):
     async def sleep(self, key: str, seconds: float) -> None:
         self._calls += 1
         over = f"{key}:over"
-        is_of_run = key.startswith(OF_THE_RUN)
+        is_bound = key.startswith(BOUNDS)
         if self._turns.knows(over):
-            await (self._turn_of_stop(over) if is_of_run else self._turn_or_end(over))
+            await (self._turn_of_stop(over) if is_bound else self._turn_or_end(over))
             return
-        await self._begin(is_hidden=is_of_run)
+        await self._begin(is_of_step=not key.startswith(OF_NO_STEP))
         left = await self._seconds_left(key, seconds)
-        if is_of_run:
-            # The bound of the whole run: nothing waits for it.
+        if is_bound:
+            # Nothing waits for the bound of the whole run.
             await asyncio.sleep(left)
         else:
             with self.rest.waits():
                 await asyncio.sleep(left)
         await (await self._store.answer(self._row.id, over, b"true"))
+        self._stops += is_bound
 
     @override
     async def wait_signal(
@@ -306,10 +312,15 @@ class JournalRuntime(Runtime):
         # A clock that was set back must not make the wait longer than it was meant to be.
         return min(max(ends_at - time.time(), 0), seconds)
 
-    async def _begin(self, *, is_hidden: bool = False) -> None:
-        """Wait until what is recorded was told; after the request of a cancel nothing begins."""
+    async def _begin(self, *, is_of_step: bool = True) -> None:
+        """Wait until what is recorded was told, if it then may begin at all.
+
+        What a step asked before the run was told to stop never begins: it is about to be ended.
+        """
+        stops = self._stops
         await self._turns.over.wait()
-        if self._cancelled.done() and not self._is_stopped and not is_hidden:
+        is_stopping = self._cancelled.done() and not self._is_cancel_told
+        if is_of_step and (is_stopping or stops != self._stops):
             await asyncio.Event().wait()
 
     async def _turn(self, key: str) -> None:
@@ -329,7 +340,7 @@ class JournalRuntime(Runtime):
         """Tell in its turn, and after all that came of what was told before, that the run stops."""
         await self._turns.wait(key)
         await self._quiet()
-        self._is_stopped = True
+        self._stops += 1
         self._turns.tell(key)
 
     async def _surely(self, future: asyncio.Future[Any]) -> None:
