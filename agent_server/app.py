@@ -21,6 +21,7 @@ from agent_server.agent_loop import AgentLoop
 from agent_server.call_books import CallBooks
 from agent_server.call_traces import CallTraces
 from agent_server.chat_streams import ChatStreams
+from agent_server.cluster_access import check_cluster, cluster_refusal
 from agent_server.doors.chat import CHAT, USE_CHAT
 from agent_server.doors.embeddings import EMBEDDINGS
 from agent_server.doors.messages import MESSAGES
@@ -151,6 +152,7 @@ def create_app(settings: Settings, url: str | None = None) -> ASGIApp:
         McpConfigError: the file of MCP servers cannot be used.
         AccountsConfigError: the store, or the cache, cannot be used as it is configured.
         TelemetryError: OpenTelemetry is on, and cannot be started.
+        StartError: Temporal's cluster would be open to the steps of callers who have keys.
     """
     upstream = Upstream()
     numbers = Metrics(VERSION)
@@ -229,6 +231,9 @@ def _watcher(
     """Takes the gateway's file anew when it changes."""
 
     def apply(changed: GatewayFile) -> None:
+        refusal = cluster_refusal(settings, is_keyed=bool(changed.keys))
+        if settings.agent and refusal:
+            raise ValueError(refusal)
         mask_in_log(changed.secret_values())
         made = maker.make(changed)
         reconfigure(accounts, settings, keys=changed.keys, prices=changed.prices)
@@ -248,6 +253,7 @@ def _mcp_servers(
 ) -> list[ServerSpec]:
     # A store may have keys, or get some.
     is_keyed = bool(file.keys) or accounts.ledger is not None
+    check_cluster(settings, is_keyed=is_keyed)
     return mcp_servers(settings, is_keyed=is_keyed, hidden=file.files, link=link)
 
 

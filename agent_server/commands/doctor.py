@@ -19,6 +19,7 @@ from agent_server.commands.target import client_key
 from agent_server.doctor import LOCAL_CHECKS, Finding
 from agent_server.doctor_kubiya import check_kubiya
 from agent_server.doctor_probes import check_backend, check_provider_answers, check_server
+from agent_server.doctor_temporal import check_cluster
 from agent_server.setting_names import SettingsError
 from agent_server.settings import load_settings
 from agent_server.terminal import plain
@@ -50,6 +51,7 @@ def doctor(*, url: str | None, offline: bool, data_dir: Path | None, **options: 
         mend = "correct it; docs/configuration.md lists every setting"
         sys.exit(_show(console, [Finding("Settings", "broken", str(exc), mend)]))
     broken = sum(_show(console, check(settings)) for check in LOCAL_CHECKS)
+    broken += _show(console, check_cluster(settings))
     if not offline:
         broken += _show(console, check_provider_answers(settings))
         broken += _show(console, check_kubiya(settings))
