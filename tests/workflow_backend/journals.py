@@ -1,6 +1,8 @@
 """Journals for tests: an executor without effects, workflows, and what to wait for."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,5 +86,43 @@ async def follow(
     return found
 
 
+async def until(engine: JournalEngine, run_id: str, kind: str) -> list[RunEvent]:
+    """The events of the run up to the first of this type."""
+    seen: list[RunEvent] = []
+    async with asyncio.timeout(20):
+        async for event in engine.events(run_id, OWNER):
+            seen.append(event)
+            if event["type"] == kind:
+                break
+    return seen
+
+
+async def done_with(engine: JournalEngine) -> None:
+    """Until nothing of any run goes on, its messages included."""
+    async with asyncio.timeout(25):
+        while active := [each.task for each in engine._scheduler._active.values()]:
+            await asyncio.wait(active)
+
+
+def ends(events: list[RunEvent]) -> dict[str, list[str]]:
+    """How each step has ended: one status each, unless it ended twice."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        kind = event["type"]
+        if kind in _ENDS and not event.get("will_retry"):
+            found.setdefault(str(event["step"]), []).append(str(event.get("status", _ENDS[kind])))
+    return found
+
+
+def change_file(data_dir: Path, statement: str, *values: object) -> None:
+    """Change a journal that no engine has open."""
+    with contextlib.closing(sqlite3.connect(data_dir / "journal.db")) as connection:
+        assert connection.execute(statement, values).rowcount == 1
+        connection.commit()
+
+
 def types(events: list[RunEvent]) -> list[object]:
     return [event["type"] for event in events]
+
+
+_ENDS = {"step_complete": "success", "step_failed": "failed", "step_skipped": "skipped"}

@@ -7,18 +7,26 @@ from typing import Any
 
 import pytest
 
-from tests.workflow_backend.journals import OWNER, Gated, follow, journal, step, types, workflow
+from tests.workflow_backend.journals import (
+    OWNER,
+    Gated,
+    follow,
+    journal,
+    step,
+    types,
+    until,
+    workflow,
+)
 from workflow_backend.definition.model import Step, Workflow
 from workflow_backend.engines.base import (
     AttemptResult,
     RunConflictError,
     RunEndedError,
-    RunEvent,
     RunFilter,
     RunNotFoundError,
     RunOptions,
 )
-from workflow_backend.engines.journal import JournalEngine, Retention, schema
+from workflow_backend.engines.journal import Retention, schema
 from workflow_backend.reruns import kept_states
 
 YES = {"approved": True, "by": "ann", "values": {}, "reason": ""}
@@ -33,17 +41,6 @@ def asked(name: str, *depends: str, **fields: Any) -> Step:
 def nested(*steps: Step, **fields: Any) -> Workflow:
     call = Step(name="call", workflow={"ref": "inner"})
     return workflow(call, workflows={"inner": {"steps": list(steps)}}, **fields)
-
-
-async def until(engine: JournalEngine, run_id: str, kind: str) -> list[RunEvent]:
-    """The events of the run up to the first of this type."""
-    seen: list[RunEvent] = []
-    async with asyncio.timeout(20):
-        async for event in engine.events(run_id, OWNER):
-            seen.append(event)
-            if event["type"] == kind:
-                break
-    return seen
 
 
 async def test_a_run_that_waits_outlives_restarts_and_goes_on_with_the_decision(
