@@ -28,9 +28,9 @@ from workflow_backend.engines.base import (
     RunEvent,
     Runtime,
 )
+from workflow_backend.engines.end_states import EndStates
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.changes import Appended, RunEnd
-from workflow_backend.engines.journal.end_states import EndStates
 from workflow_backend.engines.journal.rest import Rest
 from workflow_backend.engines.journal.rows import (
     RunRow,

@@ -21,9 +21,9 @@ from workflow_backend.engines.base import (
     Executor,
     RunOptions,
 )
+from workflow_backend.engines.end_states import decode_states
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.definitions import Definitions
-from workflow_backend.engines.journal.end_states import decode_states
 from workflow_backend.engines.journal.feed import LiveFeeds
 from workflow_backend.engines.journal.groups import Groups
 from workflow_backend.engines.journal.rows import (

@@ -36,7 +36,7 @@ class Begins:
         found = await self._schedule(str(document["schedule_id"]))
         if found is None:
             return _refused("", "the schedule was deleted")
-        run_id = run_id_of(found.name, found.mark, at, is_manual=bool(at % 60))
+        run_id = run_id_of(found.name, found.mark, at, is_manual=not found.plans(at))
         options = RunOptions(scheduled_by=found.name)
         try:
             values, options = await self.prepare(

@@ -38,7 +38,7 @@ from workflow_backend.engines.base import (
     RunOptions,
     Signalled,
 )
-from workflow_backend.engines.journal.end_states import decode_states
+from workflow_backend.engines.end_states import decode_states
 from workflow_backend.engines.temporal import wire
 from workflow_backend.engines.temporal.dev_server import DevServer, keep_runs
 from workflow_backend.engines.temporal.feed import RunFeed

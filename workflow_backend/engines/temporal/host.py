@@ -28,6 +28,7 @@ from workflow_backend.engines.temporal.probes import Probe
 from workflow_backend.engines.temporal.sandbox import Sandbox
 from workflow_backend.engines.temporal.search_attributes import register
 from workflow_backend.engines.temporal.threads import RoomyThreads
+from workflow_backend.engines.temporal.wire import AGENTS
 from workflow_backend.engines.temporal.workflows import RunWorkflow
 from workflow_backend.interpreter import INTERPRETER_VERSION
 from workflow_backend.version import VERSION
@@ -37,6 +38,7 @@ Prepare = Callable[[Client], Awaitable[None]]
 # Workflow tasks at a time: they only use the processor, so more of them are not faster.
 WORKFLOW_TASKS = 8
 CACHED_RUNS = 200
+AGENT_STEPS = 1_000
 LONGEST_PAUSE_SECONDS = 5.0
 
 _logger = logging.getLogger(__name__)
@@ -64,10 +66,10 @@ class WorkerHost:
             artefacts=artefacts,
             days=settings.retention_days,
         )
-        attempts = Attempts(executor, self._keeper.visit)
+        self._attempts = Attempts(executor, self._keeper.visit)
         self.begins = Begins(link, settings)
         self._activities: list[Callable[..., Any]] = [
-            *attempts.activities,
+            *self._attempts.activities,
             Probe(link).probe,
             self.begins.begin,
         ]
@@ -123,7 +125,7 @@ class WorkerHost:
             await self._pause(pause)
 
     async def _poll(self, client: Client) -> None:
-        async with self._worker(client):
+        async with self._worker(client), self._agents(client):
             self.fault = None
             self._ready.set()
             _logger.info("polls the task queue %s", self._settings.task_queue)
@@ -149,6 +151,19 @@ class WorkerHost:
             max_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
             default_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=settings.sticky_seconds),
+            graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        )
+
+    def _agents(self, client: Client) -> Worker:
+        """Makes agent steps, which wait for others: many at a time, beside all other steps."""
+        settings = self._settings
+        return Worker(
+            client,
+            task_queue=settings.task_queue + AGENTS,
+            activities=self._attempts.activities,
+            max_concurrent_activities=AGENT_STEPS,
+            max_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
+            default_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
             graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
         )
 

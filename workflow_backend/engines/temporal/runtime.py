@@ -32,7 +32,7 @@ from workflow_backend.engines.base import (
     RunEvent,
     Runtime,
 )
-from workflow_backend.engines.journal.end_states import EndStates
+from workflow_backend.engines.end_states import EndStates
 from workflow_backend.engines.temporal import wire
 from workflow_backend.engines.temporal.options import OWN_RUNNERS
 from workflow_backend.engines.temporal.search_attributes import STATUS, attributes_of
@@ -212,6 +212,16 @@ class TemporalRuntime(Runtime):
         runner = str(self._arguments.workflow.get("runner", "local"))
         return None if runner in OWN_RUNNERS else runner
 
+    def _queue_of(self, spec: AttemptSpec) -> str | None:
+        """The queue of an attempt; None is the workflow's own, where the servers are."""
+        if spec.is_hidden:
+            return None
+        if spec.step.kind == "agent":
+            # It waits for a server, and perhaps for runs that it starts: it must not hold the
+            # room that their steps need.
+            return workflow.info().task_queue + wire.AGENTS
+        return self._queue
+
     def _schedule(self, spec: AttemptSpec) -> workflow.ActivityHandle[Any]:
         policy = spec.step.retry
         may_repeat = policy is None or policy.on_worker_lost
@@ -220,7 +230,7 @@ class TemporalRuntime(Runtime):
             wire.spec_to_json(spec),
             activity_id=spec.key,
             # A message about the run is the server's own affair, wherever the steps run.
-            task_queue=None if spec.is_hidden else self._queue,
+            task_queue=self._queue_of(spec),
             start_to_close_timeout=LONGEST_ATTEMPT,
             heartbeat_timeout=timedelta(seconds=self._arguments.heartbeat_timeout_seconds),
             retry_policy=_LOST_WORKER if may_repeat else _ONCE,

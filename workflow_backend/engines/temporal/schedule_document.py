@@ -14,6 +14,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
 
 from workflow_backend.definition.model import Workflow
+from workflow_backend.schedules.times import Times
 
 PART_CHARACTERS = 48_000
 # Temporal takes 2 MiB in one call.
@@ -35,6 +36,11 @@ class ScheduleDocument:
     mark: str
     workflow: Workflow
     inputs: Mapping[str, object]
+
+    def plans(self, at: int) -> bool:
+        """Whether this is one of the schedule's own times, in Unix seconds."""
+        schedule = self.workflow.schedule
+        return schedule is not None and Times(schedule).next(at - 1) == at
 
     def to_memo(self) -> dict[str, str]:
         """The parts.

@@ -237,7 +237,7 @@ class TemporalSchedules(Schedules):
     ) -> Firing:
         """What became of a time, as its workflow says."""
         at = int(action.scheduled_at.timestamp())
-        is_manual = bool(at % 60)
+        is_manual = not document.plans(at)
         fired: Mapping[str, object] = {}
         handle = client.get_workflow_handle(_workflow_id(action.action))
         with suppress(RPCError):

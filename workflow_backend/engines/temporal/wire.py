@@ -19,6 +19,8 @@ Json = dict[str, Any]
 RUN = "run"
 ATTEMPT = "attempt"
 HIDDEN_ATTEMPT = "hidden_attempt"
+# What the name of a queue for agent steps ends in.
+AGENTS = ".agents"
 CANCEL = "cancel"
 ADMIT = "admit"
 DELIVER = "deliver"
