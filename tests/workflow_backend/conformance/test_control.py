@@ -7,8 +7,12 @@ import pytest
 from tests.workflow_backend.attempts import has_died
 from tests.workflow_backend.conformance.places import Place, of_step, processes, statuses, types
 from tests.workflow_backend.journals import Gated, step, workflow
+from workflow_backend.definition.model import Step
 from workflow_backend.engines.base import (
     AttemptResult,
+    AttemptSpec,
+    AttemptWatch,
+    Engine,
     RunConflictError,
     RunEndedError,
     RunFilter,
@@ -350,3 +354,35 @@ async def _listed(place: Place, engine: object, count: int, **fields: object) ->
             if len(page.runs) >= count:
                 return [run.run_id for run in page.runs]
             await asyncio.sleep(0.02)
+
+
+class Asking(Gated):
+    """An executor whose agent steps start a run and wait for its end, as agents do."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.engine: Engine | None = None
+
+    async def run_attempt(self, spec: AttemptSpec, watch: AttemptWatch) -> AttemptResult:
+        if spec.step.kind == "agent":
+            assert self.engine is not None
+            options = RunOptions(depth=spec.depth + 1)
+            owner, inner = self.place.owner, self.place.id("inner")
+            await self.engine.start(inner, workflow(step("work")), {}, owner, options)
+            await self.place.follow(self.engine, "inner")
+        return await super().run_attempt(spec, watch)
+
+
+async def test_a_run_that_an_agent_waits_for_has_room_though_that_is_for_one_step(
+    place: Place,
+) -> None:
+    executor = Asking(place)
+    room = {"max_running_attempts": 1} if place.kind == "journal" else {"max_attempts": 1}
+    flow = workflow(Step(name="ask", agent={"prompt": "Do it."}))
+    async with place.engine(executor, **room) as engine:
+        executor.engine = engine
+        await engine.start(place.id(), flow, {}, place.owner)
+        await place.follow(engine)
+        assert (await place.get(engine)).status == "success"
+    assert sorted(executor.attempts) == ["ask#1", "work#1"]
