@@ -8,6 +8,7 @@ from mcp.types import ToolAnnotations
 
 from workflow_backend.backend import REMOTE, Backend
 from workflow_backend.definition.lint import LOCAL_RUNNER
+from workflow_backend.definition.model import ActionKind
 from workflow_backend.definition.plain_text import plain_text
 from workflow_backend.engines.runners import RunnerDetail
 from workflow_backend.tools.calls import ToolContext, owner_of
@@ -59,6 +60,12 @@ PROGRAMS = (
     ("jq", "data", False),
 )
 _KINDS = ["run", "python", "http"]
+_WITHOUT_COMMANDS: Mapping[ActionKind, str] = {
+    "approval": "A person decides.",
+    "wait": "A time, a signal or a webhook.",
+    "agent": "A task for a model, with tools of this server.",
+    "workflow": "Another workflow of the same document.",
+}
 
 
 def register_environment_tools(server: MCPServer, backend: Backend) -> None:
@@ -140,4 +147,9 @@ def _step_kinds(backend: Backend) -> list[StepKind]:
             network=network,
         ),
         StepKind(name="http", description="HTTP request.", isolation="in process", network=hosts),
+        *(
+            StepKind(name=name, description=text, isolation="in process", network="none")
+            for name, text in _WITHOUT_COMMANDS.items()
+            if name != "agent" or backend.has_server
+        ),
     ]

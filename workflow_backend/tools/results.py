@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workflow_backend.definition.model import ActionKind
 from workflow_backend.definition.plan import PlannedInput
 from workflow_backend.definition.problems import Problem
 from workflow_backend.engines.base import RunStatus, StepStatus
@@ -197,7 +198,7 @@ class Integration(_Result):
 class StepKind(_Result):
     """A kind of step, and how it runs here."""
 
-    name: Literal["run", "python", "http"]
+    name: ActionKind
     description: str
     isolation: str
     network: str
