@@ -204,6 +204,13 @@ class Access:
             raise AuthenticationError(_UNKNOWN_KEY)
         return self._caller_with(key)
 
+    async def check_run_owner(self, headers: Mapping[str, str]) -> None:
+        """Refuse unless a run token was sent whose owner may still begin runs; raises as `find`."""
+        sent = _sent_key(headers)
+        if sent is None or self._run_callers is None:
+            raise AuthenticationError(_UNKNOWN_KEY)
+        await self._run_callers.check_owner(sent)
+
     def _caller_with(self, key: ApiKey) -> Caller:
         if key.is_expired(time.time()):
             raise AuthenticationError(

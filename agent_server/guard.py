@@ -27,6 +27,8 @@ HOOKS_PREFIX = "/v1/workflows/hooks/"
 _HOOK_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22,1024}")
 # All that the bearer of a run token may ask for.
 RUN_TOKEN_PATHS = frozenset({"/v1/chat/completions"})
+# What the backend asks before a schedule begins a run: no caller, and no answer but yes.
+RUN_OWNER_PATH = "/v1/workflows/run-owner"
 # What changes nothing.
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -93,6 +95,8 @@ class Guard:
                     "There is no such webhook.", code="hook_not_found", param="token"
                 )
             room.check_places()
+        elif scope["path"] == RUN_OWNER_PATH:
+            await self._access.check_run_owner(headers)
         elif scope["path"] not in OPEN_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
             caller = self._access.identify(headers, peer)

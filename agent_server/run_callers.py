@@ -26,6 +26,8 @@ from streaming.run_tokens import (
 
 # What a key must have for its owner's runs to have agents: it began the run, and the agent chats.
 NEEDED_SCOPES: frozenset[Scope] = frozenset({"chat", "run"})
+# What it must have for its owner's schedules to begin runs.
+START_SCOPES: frozenset[Scope] = frozenset({"run"})
 _DAYS_OF_A_MONTH = 31
 
 
@@ -69,6 +71,15 @@ class RunCallers:
             siblings=tuple(key for key in keys if key is not payer),
         )
 
+    async def check_owner(self, token: str) -> None:
+        """Raise unless the owner that a token names may still begin runs.
+
+        Raises:
+            AuthenticationError: the token is none, or its time is over, or its owner has no key.
+            OverloadedError: the store of keys does not answer.
+        """
+        await self._keys(self._claims(token).owner, START_SCOPES)
+
     def _claims(self, token: str) -> RunClaims:
         try:
             return read_claims(token, self._key, self._clock())
@@ -83,7 +94,7 @@ class RunCallers:
                 f"The run token is not valid: {exc}.", code="invalid_run_token"
             ) from exc
 
-    async def _keys(self, owner: str) -> list[ApiKey]:
+    async def _keys(self, owner: str, scopes: frozenset[Scope] = NEEDED_SCOPES) -> list[ApiKey]:
         """The keys that an owner's runs are held to; none where callers need none.
 
         Raises:
@@ -95,12 +106,13 @@ class RunCallers:
         keys = [
             key
             for key in await self._book.of_owner(owner)
-            if key.scopes >= NEEDED_SCOPES and not key.is_expired(now)
+            if key.scopes >= scopes and not key.is_expired(now)
         ]
         if not keys:
+            named = "scopes chat and run" if scopes == NEEDED_SCOPES else "scope run"
             raise AuthenticationError(
-                f"The run belongs to '{owner[:100]}', who has no API key with the scopes chat and "
-                "run any more: it was revoked, or has expired, or was taken out of the settings.",
+                f"The run belongs to '{owner[:100]}', who has no API key with the {named} any "
+                "more: it was revoked, or has expired, or was taken out of the settings.",
                 code="run_owner_gone",
             )
         return keys

@@ -111,7 +111,7 @@ async def run_backend(
         )
         failing = asyncio.create_task(engines.failure())
         try:
-            async with keeping_schedules(backend, settings.data_dir):
+            async with keeping_schedules(backend, settings.data_dir, server):
                 await _serve_until_signal(backend, settings, failing)
         finally:
             failing.cancel()

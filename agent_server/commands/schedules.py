@@ -24,6 +24,7 @@ ROUTE = "/v1/workflows/schedules"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 name_argument = click.argument("name")
+owner_option = click.option("--owner", help="Another owner, for a key with the scope admin.")
 
 
 @click.group(short_help="Register, list, pause and trigger schedules.")
@@ -32,13 +33,18 @@ def schedules() -> None:
 
 
 @schedules.command("list")
-@with_options(as_json, *client_options)
+@with_options(as_json, owner_option, *client_options)
 def list_schedules(
-    *, as_json: bool, url: str | None, data_dir: Path | None, config_file: Path | None
+    *,
+    as_json: bool,
+    owner: str | None,
+    url: str | None,
+    data_dir: Path | None,
+    config_file: Path | None,
 ) -> None:
     """List schedules by name."""
     with explained():
-        answer = client_of(url, data_dir, config_file).call("GET", ROUTE)
+        answer = client_of(url, data_dir, config_file).call("GET", f"{ROUTE}{_query(owner)}")
     if as_json:
         _print_json(answer)
         return
@@ -111,10 +117,17 @@ def trigger(*, name: str, url: str | None, data_dir: Path | None, config_file: P
 
 @schedules.command("rm")
 @name_argument
-@with_options(*client_options)
-def remove(*, name: str, url: str | None, data_dir: Path | None, config_file: Path | None) -> None:
+@with_options(owner_option, *client_options)
+def remove(
+    *,
+    name: str,
+    owner: str | None,
+    url: str | None,
+    data_dir: Path | None,
+    config_file: Path | None,
+) -> None:
     """Forget a schedule; runs that it began go on."""
-    _call("DELETE", name, "", url, data_dir, config_file)
+    _call("DELETE", name, _query(owner), url, data_dir, config_file)
 
 
 def _call(
@@ -130,6 +143,10 @@ def _call(
     with explained():
         client = client_of(url, data_dir, config_file)
         _print_json(client.call(method, f"{ROUTE}/{quote(name, safe='')}{action}", body))
+
+
+def _query(owner: str | None) -> str:
+    return "" if owner is None else f"?owner={quote(owner, safe='')}"
 
 
 def _cells(row: JsonObject) -> list[str]:

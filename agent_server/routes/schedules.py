@@ -1,9 +1,11 @@
 """`/v1/workflows/schedules`: the workflows of the caller that begin by themselves.
 
 What begins runs needs the scope `run`, as starting one does; a run token, which is good for one
-call, registers nothing that outlives it.
+call, registers nothing that outlives it. Those of another owner are listed and deleted by the scope
+`admin`, so that nothing fires that nobody can end.
 """
 
+import re
 from typing import Final
 
 from starlette.requests import Request
@@ -11,20 +13,30 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from agent_server.answers import JsonResponse
+from agent_server.guard import RUN_OWNER_PATH
 from agent_server.requests.run_bodies import read_schedule
-from agent_server.routes.backend_calls import call_backend
+from agent_server.routes.backend_calls import bridge_of, call_backend, call_for
 from agent_server.routes.run_commands import require_execution_mode
 from agent_server.services import caller_of
-from streaming.errors import NotFoundError, PermissionDeniedError
+from streaming.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
 from streaming.events import JsonObject
 
 MAX_NAME_CHARACTERS: Final = 64
+_OWNER: Final = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+async def run_owner(_: Request) -> Response:
+    """That the owner of a run token may begin runs; the guard has looked."""
+    return JsonResponse({"object": "workflow.run_owner", "may_run": True})
 
 
 async def list_schedules(request: Request) -> Response:
-    """The schedules by name."""
-    caller_of(request).require("chat")
-    found = await call_backend(request, "list_schedules", {})
+    """The schedules by name: the caller's, or for administrators those of `owner`."""
+    owner = _other_owner(request)
+    if owner is None:
+        caller_of(request).require("chat")
+        owner = caller_of(request).owner
+    found = await call_for(bridge_of(request), "list_schedules", {}, owner)
     return JsonResponse({"object": "list", "data": found.get("schedules", []), "has_more": False})
 
 
@@ -45,9 +57,13 @@ async def get_schedule(request: Request) -> Response:
 
 
 async def delete_schedule(request: Request) -> Response:
-    """Forget a schedule; runs that it began go on."""
-    _require(request)
-    return JsonResponse(_object(await call_backend(request, "delete_schedule", _named(request))))
+    """Forget a schedule, for administrators one of `owner`; runs that it began go on."""
+    owner = _other_owner(request)
+    if owner is None:
+        _require(request)
+        owner = caller_of(request).owner
+    deleted = await call_for(bridge_of(request), "delete_schedule", _named(request), owner)
+    return JsonResponse(_object(deleted))
 
 
 async def pause_schedule(request: Request) -> Response:
@@ -68,6 +84,23 @@ async def trigger_schedule(request: Request) -> Response:
     fired = await call_backend(request, "trigger_schedule", _named(request))
     headers = {"location": f"/v1/workflows/runs/{fired['run_id']}"}
     return JsonResponse({"object": "workflow.firing", **fired}, 201, headers)
+
+
+def _other_owner(request: Request) -> str | None:
+    """The owner that an administrator names, None where nobody is named."""
+    owner = request.query_params.get("owner")
+    if owner is None:
+        return None
+    caller = caller_of(request)
+    caller.require("admin")
+    if caller.key is None:
+        # Where no key is needed, those on this machine alone.
+        caller.require_execution()
+    if not _OWNER.fullmatch(owner):
+        raise InvalidRequestError(
+            "`owner` is 1 to 200 characters of ASCII, none of them a space.", param="owner"
+        )
+    return owner
 
 
 def _require(request: Request) -> None:
@@ -96,6 +129,7 @@ def _object(found: JsonObject) -> JsonObject:
 _SCHEDULES = "/v1/workflows/schedules"
 _ONE = f"{_SCHEDULES}/{{name}}"
 ROUTES = (
+    Route(RUN_OWNER_PATH, run_owner, methods=["GET"]),
     Route(_SCHEDULES, list_schedules, methods=["GET"]),
     Route(_SCHEDULES, create_schedule, methods=["POST"]),
     Route(_ONE, get_schedule, methods=["GET"]),

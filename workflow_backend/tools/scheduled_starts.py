@@ -33,7 +33,7 @@ class ScheduledStarts:
         options: RunOptions,
     ) -> Run:
         """The run, begun; as `StartRun`."""
-        pass
+        await self._owners.check(owner, run_id)
         with _refused():
             run, _ = await self._runs.start(workflow, inputs, run_id, owner, options)
         return run
@@ -47,7 +47,7 @@ class ScheduledStarts:
         options: RunOptions,
     ) -> tuple[Mapping[str, object], RunOptions]:
         """What the run begins with; as `PrepareRun`."""
-        pass
+        await self._owners.check(owner, run_id)
         with _refused():
             return await self._runs.prepared(workflow, inputs, run_id, owner, options)
 
