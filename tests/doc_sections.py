@@ -95,8 +95,8 @@ def write_formats() -> Iterator[str]:
         yield f"```text\n{_shown(_further(make(HEAD)))}```\n"
         if name == "ui-v1":
             yield (
-                "An approval, where the page has said `X-Workflow-Approvals: parts`; without that,\n"
-                "the two `data-workflow` alone:\n"
+                "An approval, where the page has said `X-Workflow-Approvals: parts`; without\n"
+                "that, the two `data-workflow` alone:\n"
             )
             asked = b"".join(map(make(WITH_APPROVALS).encode, APPROVAL[:1]))
             encoder = make(replace(WITH_APPROVALS, answered_approvals=("4f7c/ask",)))

@@ -6,12 +6,9 @@ recorded for an attempt that the engine's own end interrupted; a wait that is ov
 """
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import orjson
 from typing_extensions import override
@@ -31,6 +28,7 @@ from workflow_backend.engines.base import (
 from workflow_backend.engines.end_states import EndStates
 from workflow_backend.engines.journal import changes
 from workflow_backend.engines.journal.changes import Appended, RunEnd
+from workflow_backend.engines.journal.replay import Replay
 from workflow_backend.engines.journal.rest import Rest
 from workflow_backend.engines.journal.rows import (
     RunRow,
@@ -46,19 +44,13 @@ from workflow_backend.step_state import StepState, states_from_json
 
 # Where the outputs of a step that was taken over stand: in the run's own row.
 KEPT = "kept:"
-# A recorded answer leads to the next request within fewer turns of the loop.
-QUIET_TURNS = 20
 
-# After so long without an answer being told, what is recorded is taken not to fit.
-STANDSTILL_SECONDS = 10.0
 # That the run was to be cancelled, and why.
 STOP = "run:stop"
 
 # How the keys of the run's own bounds begin, and all that are no step's.
 BOUNDS = "run:"
 OF_NO_STEP = (BOUNDS, "notify[")
-
-_logger = logging.getLogger(__name__)
 
 RunChild = Callable[[RunRow, ChildSpec, asyncio.Event | None], Awaitable[ChildResult]]
 
@@ -82,10 +74,7 @@ class JournalRuntime(Runtime):
         self._signals: dict[str, asyncio.Future[bytes]] = {}
         self._queued: set[str] = set()
         self._end_states = EndStates()
-        self._calls = 0
-        self._turns = Turns()
-        # How often the run was told to stop: by a cancel, or because its time was over.
-        self._stops = 0
+        self.replay = Replay(row.run_id, is_closing)
         self._is_cancel_told = False
         self._has_ended = False
         self.ended = asyncio.Event()
@@ -105,25 +94,13 @@ class JournalRuntime(Runtime):
         Gives the steps whose results the run takes over.
         """
         self._records = await self._store.records(self._row.id)
-        self._turns = Turns(await self._store.answers(self._row.id))
+        self.replay.turns = Turns(await self._store.answers(self._row.id))
         kept = states_from_json(orjson.loads(await self._store.kept(self._row.id)))
         if self._row.cancel_reason is not None:
             self.request_cancel(self._row.cancel_reason)
         for name, state in kept.items():
             self._end_states.note(state.outputs, f"{KEPT}{name}")
         return kept
-
-    async def watch_turns(self) -> None:
-        """See that what is recorded is told again; if that stands still, it is let go of."""
-        told = -1
-        while not self._turns.over.is_set():
-            if self._turns.told_count == told:
-                _logger.error("run %s: what is recorded does not fit any more", self._row.run_id)
-                self._turns.release()
-            told = self._turns.told_count
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STANDSTILL_SECONDS):
-                    await self._turns.over.wait()
 
     def request_cancel(self, reason: str) -> None:
         """Let the interpreter know that the run is to be cancelled."""
@@ -140,14 +117,14 @@ class JournalRuntime(Runtime):
     async def cancel_requested(self) -> str:
         recorded = self._records.get(STOP)
         if recorded is not None:
-            await self._turn_of_stop(STOP)
+            await self.replay.turn_of_stop(STOP)
             self._is_cancel_told = True
             return str(orjson.loads(recorded))
         reason = await asyncio.shield(self._cancelled)
-        await self._turns.over.wait()
-        await self._quiet()
+        await self.replay.turns.over.wait()
+        await self.replay.quiet()
         await (await self._store.answer(self._row.id, STOP, orjson.dumps(reason)))
-        self._stops += 1
+        self.replay.stopped()
         self._is_cancel_told = True
         return reason
 
@@ -159,12 +136,12 @@ class JournalRuntime(Runtime):
         return result
 
     async def _attempt(self, spec: AttemptSpec) -> AttemptResult:
-        self._calls += 1
+        self.replay.called()
         recorded = self._records.get(spec.key)
         if recorded is not None:
-            await self._turn(spec.key)
+            await self.replay.turn(spec.key)
             return decode_result(recorded)
-        await self._begin(is_of_step=not spec.is_hidden)
+        await self.replay.begin(None if spec.is_hidden else self._is_stopping)
         if self._attempts.locked():
             await self._say_queued(spec)
         async with self._attempts:
@@ -179,13 +156,14 @@ class JournalRuntime(Runtime):
 
     @override
     async def sleep(self, key: str, seconds: float) -> None:
-        self._calls += 1
+        self.replay.called()
         over = f"{key}:over"
         is_bound = key.startswith(BOUNDS)
-        if self._turns.knows(over):
-            await (self._turn_of_stop(over) if is_bound else self._turn_or_end(over))
+        if self.replay.turns.knows(over):
+            await (self.replay.turn_of_stop(over) if is_bound else self.replay.turn_or_end(over))
             return
-        await self._begin(is_of_step=not key.startswith(OF_NO_STEP))
+        is_of_step = not key.startswith(OF_NO_STEP)
+        await self.replay.begin(self._is_stopping if is_of_step else None)
         left = await self._seconds_left(key, seconds)
         if is_bound:
             # Nothing waits for the bound of the whole run.
@@ -194,20 +172,21 @@ class JournalRuntime(Runtime):
             with self.rest.waits():
                 await asyncio.sleep(left)
         await (await self._store.answer(self._row.id, over, b"true"))
-        self._stops += is_bound
+        if is_bound:
+            self.replay.stopped()
 
     @override
     async def wait_signal(
         self, signal: str, key: str, seconds: float | None
     ) -> Mapping[str, object] | None:
-        self._calls += 1
+        self.replay.called()
         record = record_of_signal(signal)
         key = record if key == signal else key
         for told in (f"{key}:late", f"{key}:got"):
-            if self._turns.knows(told):
-                await self._turn_or_end(told)
+            if self.replay.turns.knows(told):
+                await self.replay.turn_or_end(told)
                 return None if told.endswith(":late") else orjson.loads(self._records[record])
-        await self._begin()
+        await self.replay.begin(self._is_stopping)
         value = self._records.get(record)
         if value is None:
             with self.rest.waits():
@@ -220,21 +199,21 @@ class JournalRuntime(Runtime):
 
     @override
     async def child(self, key: str, spec: ChildSpec) -> ChildResult:
-        self._calls += 1
-        is_recorded = self._turns.knows(key)
-        may_begin = None if is_recorded else self._turns.over
+        self.replay.called()
+        is_recorded = self.replay.turns.knows(key)
+        may_begin = None if is_recorded else self.replay.turns.over
         with self.rest.works(), self.rest.waits():
             result = await self._run_child(self._row, spec, may_begin)
         if is_recorded:
-            await self._turn(key)
+            await self.replay.turn(key)
         else:
-            await self._surely(await self._store.answer(self._row.id, key, b"true"))
+            await self.replay.surely(await self._store.answer(self._row.id, key, b"true"))
         self._end_states.note(result.states, spec.run_id)
         return result
 
     @override
     async def emit(self, key: str, event: RunEvent) -> float:
-        self._calls += 1
+        self.replay.called()
         at = time.time()
         recorded = self._records.get(key)
         if recorded is not None:
@@ -291,6 +270,10 @@ class JournalRuntime(Runtime):
     def _signal(self, signal: str) -> asyncio.Future[bytes]:
         return self._signals.setdefault(signal, asyncio.get_running_loop().create_future())
 
+    def _is_stopping(self) -> bool:
+        """Whether a cancel was asked for, and is about to be told."""
+        return self._cancelled.done() and not self._is_cancel_told
+
     async def _signal_in_time(self, signal: str, key: str, seconds: float | None) -> bytes | None:
         """The signal, or None: then it is recorded that the time was over before it came."""
         if seconds is None:
@@ -311,54 +294,6 @@ class JournalRuntime(Runtime):
             await self._store.put(changes.record(self._row.id, key, orjson.dumps(ends_at)))
         # A clock that was set back must not make the wait longer than it was meant to be.
         return min(max(ends_at - time.time(), 0), seconds)
-
-    async def _begin(self, *, is_of_step: bool = True) -> None:
-        """Wait until what is recorded was told, if it then may begin at all.
-
-        What a step asked before the run was told to stop never begins: it is about to be ended.
-        """
-        stops = self._stops
-        await self._turns.over.wait()
-        is_stopping = self._cancelled.done() and not self._is_cancel_told
-        if is_of_step and (is_stopping or stops != self._stops):
-            await asyncio.Event().wait()
-
-    async def _turn(self, key: str) -> None:
-        """Tell a recorded answer in its turn, though what asked was stopped meanwhile."""
-        if self._turns.knows(key):
-            await self._surely(asyncio.ensure_future(self._turns.wait(key)))
-            self._turns.tell(key)
-
-    async def _turn_or_end(self, key: str) -> None:
-        """Tell a recorded answer in its turn, unless what asked was stopped before that."""
-        try:
-            await self._turns.wait(key)
-        finally:
-            self._turns.tell(key)
-
-    async def _turn_of_stop(self, key: str) -> None:
-        """Tell in its turn, and after all that came of what was told before, that the run stops."""
-        await self._turns.wait(key)
-        await self._quiet()
-        self._stops += 1
-        self._turns.tell(key)
-
-    async def _surely(self, future: asyncio.Future[Any]) -> None:
-        """Wait for it, however often we are cancelled, but for the engine's own end."""
-        while not future.done():
-            try:
-                await asyncio.shield(future)
-            except asyncio.CancelledError:
-                if self._is_closing():
-                    raise
-
-    async def _quiet(self) -> None:
-        """Wait until nothing more comes of what the interpreter was told."""
-        calls = -1
-        while self._calls != calls:
-            calls = self._calls
-            for _ in range(QUIET_TURNS):
-                await asyncio.sleep(0)
 
     def _is_lost(self, spec: AttemptSpec) -> bool:
         policy = spec.step.retry

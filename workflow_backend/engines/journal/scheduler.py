@@ -248,7 +248,7 @@ class RunScheduler:
         else:
             workflow = await self._definitions.get(row.definition)
             runtime.goes_on_after_end = bool(workflow.notify)
-            watching = asyncio.create_task(runtime.watch_turns())
+            watching = asyncio.create_task(runtime.replay.watch())
             try:
                 await interpret(
                     workflow,
