@@ -287,6 +287,25 @@ async def test_the_line_of_a_group_outlives_a_restart(tmp_path: Path) -> None:
     assert [spec.run_id for spec in second.specs] == ["run-0", "run-1"]
 
 
+async def test_a_run_that_ends_holds_its_group_through_a_restart(tmp_path: Path) -> None:
+    last: Any = {"finally": [step("last")]}
+    first = Gated("a", "last")
+    async with journal(tmp_path, first) as engine:
+        await engine.start("run-0", workflow(step("a"), **last), {}, OWNER, in_group("queue"))
+        await engine.start("run-1", workflow(step("z")), {}, OWNER, in_group("queue"))
+        await first.has_started("a")
+        cancelling = asyncio.create_task(engine.cancel("run-0", OWNER, "enough"))
+        await first.has_started("last")
+    await asyncio.gather(cancelling, return_exceptions=True)
+    second = Gated("last")
+    async with journal(tmp_path, second) as engine:
+        await second.has_started("last")
+        assert (await engine.get("run-1", OWNER)).status == "queued"
+        second.gates["last"].set()
+        await follow(engine, "run-1")
+    assert second.attempts == ["last#1", "z#1"]
+
+
 async def test_a_newer_run_of_a_group_may_cancel_the_others(tmp_path: Path) -> None:
     executor = Gated("a")
     flow = workflow(step("a"))
