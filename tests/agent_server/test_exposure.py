@@ -150,6 +150,8 @@ KEYS = (
 NO_ROUTE = ("POST", "/v1/responses/{response_id}")
 # The one route for keys that approve; an empty body decides nothing.
 DECIDES = ("POST", "/v1/workflows/runs/{run_id}/approvals/{step}")
+# The one route for the tokens of runs: to it a key is none.
+OF_RUNS = "/v1/workflows/run-owner"
 # Routes for administrators, which a key of the scope `chat` must not reach either.
 ADMINS = ("/metrics", "/v1/keys", "/v1/keys/{key_id}")
 
@@ -195,6 +197,7 @@ def test_every_route_wants_a_key_of_the_right_scope(keyed: RunningServer, tmp_pa
             continue
         assert (status(None), status(UNKNOWN), status("")) == (401, 401, 401), (method, path)
         expected = {NO_ROUTE: 404, DECIDES: 400}.get((method, template), 403)
+        expected = 401 if template == OF_RUNS else expected
         assert status(APPROVER) == expected, (method, path)
         if template in ADMINS or (method, template) == DECIDES:
             assert status(MEMBER) == 403, (method, path)
