@@ -55,3 +55,36 @@ def test_the_token_path_keeps_pydantic_out() -> None:
     for path in (ROOT / "streaming").rglob("*.py"):
         for module, _ in imports(path):
             assert module.split(".")[0] != "pydantic", f"{path} imports {module}"
+
+
+# What a replay would see differently: clocks, chance, the machine and its surroundings.
+IMPURE = {
+    "aiohttp", "multiprocessing", "os", "pathlib", "platform", "random", "secrets", "shutil",
+    "signal", "socket", "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
+}  # fmt: skip
+
+
+def interpreted_modules() -> set[Path]:
+    """The interpreter and every module of the backend that it reaches by its imports."""
+    found: set[Path] = set()
+    pending = sorted((ROOT / "workflow_backend" / "interpreter").glob("*.py"))
+    while pending:
+        path = pending.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for module, is_for_types in imports(path):
+            place = ROOT / module.replace(".", "/")
+            if module.startswith("workflow_backend") and not is_for_types:
+                # A package's own `__init__` is run with every module of it.
+                parts = (place.with_suffix(".py"), place / "__init__.py")
+                pending += [part for part in parts if part.is_file()]
+    return found
+
+
+def test_the_interpreter_reaches_no_clock_no_chance_and_no_machine() -> None:
+    modules = interpreted_modules()
+    assert ROOT / "workflow_backend" / "definition" / "cel.py" in modules
+    for path in modules:
+        for module, _ in imports(path):
+            assert module.split(".")[0] not in IMPURE, f"{path} imports {module}"
