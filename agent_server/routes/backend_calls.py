@@ -24,6 +24,8 @@ from streaming.errors import (
 from streaming.events import JsonObject, JsonValue
 
 RETRY_SECONDS: Final = 5.0
+# The trace context of the caller (W3C), in which a run's steps are seen.
+TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -34,14 +36,21 @@ async def call_backend(request: Request, tool: str, arguments: JsonObject) -> Js
     Raises:
         AgentServerError: the tool refused, or the backend failed.
     """
-    return await call_for(bridge_of(request), tool, arguments, caller_of(request).owner)
+    headers = request.headers
+    trace = {name: headers[name] for name in TRACE_HEADERS if name in headers}
+    owner = caller_of(request).owner
+    return await call_for(bridge_of(request), tool, arguments, owner, trace)
 
 
 async def call_for(
-    bridge: Bridge, tool: str, arguments: JsonObject, owner: str | None
+    bridge: Bridge,
+    tool: str,
+    arguments: JsonObject,
+    owner: str | None,
+    trace: Mapping[str, str] | None = None,
 ) -> JsonObject:
     """What a tool of the backend gives an owner; raises as `call_backend`."""
-    result = await bridge.call_server(BACKEND, tool, arguments, owner=owner)
+    result = await bridge.call_server(BACKEND, tool, arguments, owner=owner, trace=trace)
     if result.is_error:
         raise refusal_of(result)
     if result.structured is None:
