@@ -78,7 +78,9 @@ async def test_who_comes_between_a_run_and_its_beginning_gets_all_of_it(tmp_path
         starting = asyncio.create_task(engine.start("run-1", workflow(step("a")), {}, OWNER))
         await asyncio.wait_for(inserted.wait(), 20)
         following = asyncio.create_task(follow(engine, "run-1"))
-        await turns()
+        async with asyncio.timeout(20):
+            while not (engine._feeds._feeds or following.done()):
+                await turns()
         assert not following.done()
         may_go_on.set()
         await starting

@@ -246,6 +246,35 @@ async def test_a_cancel_of_an_inner_run_that_is_told_again_takes_back_none_of_it
     assert (found["a"], found["b"], len(found["c"])) == (["success"], ["success"], 1)
 
 
+async def test_an_inner_run_does_not_go_on_before_a_recorded_stop_is_told(tmp_path: Path) -> None:
+    first = Gated("x")
+    flow = workflow(
+        Step(name="done", workflow={"ref": "quick"}),
+        Step(name="call", workflow={"ref": "inner"}),
+        workflows={"quick": {"steps": [step("q")]}, "inner": {"steps": [step("x")]}},
+    )
+    async with journal(tmp_path, first) as engine:
+        await engine.start("run-1", flow, {}, OWNER)
+        await first.has_started("x")
+        await until(engine, "run-1", "step_complete")
+    # It was told to stop, and died before the run inside it was.
+    change_file(tmp_path, CANCEL, "run-1")
+    change_file(
+        tmp_path,
+        "INSERT INTO records (run, key, value, turn)"
+        " SELECT id, 'run:stop', '\"enough\"', 2 FROM runs WHERE run_id = ?",
+        "run-1",
+    )
+    second = Gated("x")
+    async with journal(tmp_path, second) as engine:
+        await follow(engine, "run-1")
+        runs = [await engine.get(run_id, OWNER) for run_id in ("run-1", "run-1.call")]
+        states = await engine.states("run-1", OWNER)
+    assert [run.status for run in runs] == ["cancelled", "cancelled"]
+    assert [states[name].status for name in ("done", "call")] == ["success", "cancelled"]
+    assert second.attempts == []
+
+
 async def test_a_cancel_right_after_a_restart_takes_back_no_step(tmp_path: Path) -> None:
     first = Gated("c")
     async with journal(tmp_path, first) as engine:
