@@ -47,6 +47,8 @@ async def _make(place: Place, context: RunContext) -> StepState:
                 return await cancelled(place, context, attempt)
             delay = delay_seconds(step.retry, attempt)
             await context.runtime.sleep(f"{place.key}#{attempt}:sleep", delay)
+            if context.stop.is_requested():
+                return await cancelled(place, context, attempt)
     except ExpressionError as error:
         return await refused(place, context, str(error))
     except asyncio.CancelledError:

@@ -20,6 +20,10 @@ class Stop:
         self.reason: str | None = None
         self.status: RunStatus = "cancelled"
 
+    def is_requested(self) -> bool:
+        """Whether it is to end."""
+        return self.reason is not None
+
     def request(self, status: RunStatus, reason: str) -> None:
         """Let it end; the first reason stays."""
         if self.reason is None:

@@ -49,6 +49,8 @@ async def _run_instance(place: Place, context: RunContext) -> StepState:
             try:
                 interval = parse_duration(repeat.interval)
                 await context.runtime.sleep(f"{place.key}:interval", interval)
+                if context.stop.is_requested():
+                    return await cancelled(place, context, state.attempts)
             except asyncio.CancelledError:
                 return await cancelled(place, context, state.attempts)
     times = f"{repeat.limit} time{'s' if repeat.limit > 1 else ''}"

@@ -56,13 +56,6 @@ class Replay:
             await self.surely(asyncio.ensure_future(self.turns.wait(key)))
             self.turns.tell(key)
 
-    async def turn_or_end(self, key: str) -> None:
-        """Tell a recorded answer in its turn, unless what asked was stopped before that."""
-        try:
-            await self.turns.wait(key)
-        finally:
-            self.turns.tell(key)
-
     async def turn_of_stop(self, key: str) -> None:
         """Tell in its turn, and after all that came of what was told before, that the run stops."""
         await self.turns.wait(key)

@@ -160,7 +160,7 @@ class JournalRuntime(Runtime):
         over = f"{key}:over"
         is_bound = key.startswith(BOUNDS)
         if self.replay.turns.knows(over):
-            await (self.replay.turn_of_stop(over) if is_bound else self.replay.turn_or_end(over))
+            await (self.replay.turn_of_stop(over) if is_bound else self.replay.turn(over))
             return
         is_of_step = not key.startswith(OF_NO_STEP)
         await self.replay.begin(self._is_stopping if is_of_step else None)
@@ -171,7 +171,7 @@ class JournalRuntime(Runtime):
         else:
             with self.rest.waits():
                 await asyncio.sleep(left)
-        await (await self._store.answer(self._row.id, over, b"true"))
+        await self.replay.surely(await self._store.answer(self._row.id, over, b"true"))
         if is_bound:
             self.replay.stopped()
 
@@ -184,7 +184,7 @@ class JournalRuntime(Runtime):
         key = record if key == signal else key
         for told in (f"{key}:late", f"{key}:got"):
             if self.replay.turns.knows(told):
-                await self.replay.turn_or_end(told)
+                await self.replay.turn(told)
                 return None if told.endswith(":late") else orjson.loads(self._records[record])
         await self.replay.begin(self._is_stopping)
         value = self._records.get(record)
@@ -193,7 +193,7 @@ class JournalRuntime(Runtime):
                 value = await self._signal_in_time(signal, key, seconds)
         if value is None:
             return None
-        await (await self._store.answer(self._row.id, f"{key}:got", b"true"))
+        await self.replay.surely(await self._store.answer(self._row.id, f"{key}:got", b"true"))
         payload: Mapping[str, object] = orjson.loads(value)
         return payload
 
@@ -284,7 +284,8 @@ class JournalRuntime(Runtime):
                 return await asyncio.shield(self._signal(signal))
         except TimeoutError:
             late = await self._store.answer_late(self._row.id, record_of_signal(signal), key)
-            return await late
+            await self.replay.surely(late)
+            return late.result()
 
     async def _seconds_left(self, key: str, seconds: float) -> float:
         """How much is left of a time whose end is recorded under `key`."""
