@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,9 @@ __all__ = [
     "redis_server",
     "replay",
 ]
+
+# A shell starts background jobs with SIGINT ignored, and what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and none fails because the machine is busy.
 settings.register_profile(
