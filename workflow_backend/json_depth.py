@@ -7,7 +7,7 @@ MAX_DEPTH = 100
 
 
 def is_too_deep(value: object) -> bool:
-    """Whether a JSON value has more than `MAX_DEPTH` lists and objects inside one another."""
+    """Whether a JSON value has about `MAX_DEPTH` lists and objects inside one another, or more."""
     level: list[object] = [value]
     for _ in range(MAX_DEPTH + 1):
         inner: list[object] = []

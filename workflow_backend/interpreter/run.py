@@ -97,7 +97,7 @@ class _Run:
         self._watches.append(asyncio.create_task(self._watch_cancel()))
         if workflow.timeout is not None:
             self._watches.append(asyncio.create_task(self._watch_time(workflow.timeout)))
-        # A cancellation asked for before a restart is known before any step begins.
+        # Who watches for a cancel begins to before any step does.
         await asyncio.sleep(0)
         await Walk(workflow.steps, context).run()
         status, error = self._verdict(context.stop)
