@@ -12,8 +12,6 @@ import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import orjson
 from typing_extensions import override
@@ -21,7 +19,6 @@ from typing_extensions import override
 from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
-    Engine,
     EngineBusyError,
     Executor,
     Page,
@@ -50,6 +47,7 @@ from workflow_backend.engines.journal.runtime import record_of_signal
 from workflow_backend.engines.journal.scheduler import RunScheduler
 from workflow_backend.engines.journal.store import JournalStore
 from workflow_backend.engines.journal.writer import JournalBrokenError
+from workflow_backend.engines.opened import OpenedEngine
 from workflow_backend.reaper import birth_of, kill_group, kill_marked
 from workflow_backend.run_steps import steps_of
 from workflow_backend.step_state import StepState, states_to_json
@@ -80,7 +78,7 @@ class JournalSettings:
 _ATTEMPT_KEY = re.compile(r"(@(?P<time>[0-9]+))?#(?P<attempt>[0-9]+)")
 
 
-class JournalEngine(Engine):
+class JournalEngine(OpenedEngine):
     """The engine on one data folder: `open` (or `async with`), use, `close`."""
 
     def __init__(self, settings: JournalSettings, executor: Executor) -> None:
@@ -107,20 +105,7 @@ class JournalEngine(Engine):
         self._keeping: asyncio.Task[None] | None = None
         self._is_open = False
 
-    async def __aenter__(self) -> Self:
-        """The open engine."""
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await self.close()
-
+    @override
     async def open(self) -> None:
         """Take the lock, open the file, end left-over processes, resume unfinished runs.
 
@@ -143,6 +128,7 @@ class JournalEngine(Engine):
         self._keeping = asyncio.create_task(self._keeper.run())
         self._is_open = True
 
+    @override
     async def close(self) -> None:
         """End the steps that run, keep their runs for the next `open`, write all, unlock."""
         if not self._is_open:

@@ -93,8 +93,8 @@ class JournalRuntime(Runtime):
 
         Gives the steps whose results the run takes over.
         """
-        self._records = await self._store.records(self._row.id)
-        self.replay.turns = Turns(await self._store.answers(self._row.id))
+        self._records, answers = await self._store.records_and_answers(self._row.id)
+        self.replay.turns = Turns(answers)
         kept = states_from_json(orjson.loads(await self._store.kept(self._row.id)))
         if self._row.cancel_reason is not None:
             self.request_cancel(self._row.cancel_reason)

@@ -170,12 +170,11 @@ class JournalStore:
         rows = await self._read("SELECT key, value FROM records WHERE run = ?", (run,))
         return dict(rows)
 
-    async def answers(self, run: int) -> list[str]:
-        """The keys of what a run was answered, in the order in which it was."""
-        rows = await self._read(
-            "SELECT key FROM records WHERE run = ? AND turn IS NOT NULL ORDER BY turn", (run,)
-        )
-        return [key for (key,) in rows]
+    async def records_and_answers(self, run: int) -> tuple[dict[str, bytes], list[str]]:
+        """What a run recorded, and the keys of its answers in the order of their turns."""
+        rows = await self._read("SELECT key, value, turn FROM records WHERE run = ?", (run,))
+        turns = sorted((turn, key) for key, _, turn in rows if turn is not None)
+        return {key: value for key, value, _ in rows}, [key for _, key in turns]
 
     async def answer(self, run: int, key: str, value: bytes) -> asyncio.Future[None]:
         """Record what a run was answered, in its order."""

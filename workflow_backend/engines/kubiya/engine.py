@@ -10,8 +10,6 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import orjson
 from typing_extensions import override
@@ -19,7 +17,6 @@ from typing_extensions import override
 from workflow_backend.definition.lint import LOCAL_RUNNER
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
-    Engine,
     EngineBusyError,
     EngineUnavailableError,
     Page,
@@ -50,6 +47,7 @@ from workflow_backend.engines.kubiya.errors import KubiyaError
 from workflow_backend.engines.kubiya.remote_runs import RemoteRuns
 from workflow_backend.engines.kubiya.runners import Runners
 from workflow_backend.engines.kubiya.vendor_workflow import lacks_of, translate
+from workflow_backend.engines.opened import OpenedEngine
 from workflow_backend.engines.runners import RunnerDetail
 from workflow_backend.masking import Masker
 from workflow_backend.run_steps import steps_of
@@ -77,7 +75,7 @@ class KubiyaSettings:
     retention: Retention = field(default_factory=Retention)
 
 
-class KubiyaEngine(Engine):
+class KubiyaEngine(OpenedEngine):
     """The engine on one data folder: `open` (or `async with`), use, `close`."""
 
     def __init__(self, settings: KubiyaSettings) -> None:
@@ -107,20 +105,7 @@ class KubiyaEngine(Engine):
         self._keeping: asyncio.Task[None] | None = None
         self._is_open = False
 
-    async def __aenter__(self) -> Self:
-        """The open engine."""
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await self.close()
-
+    @override
     async def open(self) -> None:
         """Take the lock, open the file, end the runs whose process died.
 
@@ -145,6 +130,7 @@ class KubiyaEngine(Engine):
         self._keeping = asyncio.create_task(self._keeper.run())
         self._is_open = True
 
+    @override
     async def close(self) -> None:
         """Leave the streams, end their runs as lost, write all, unlock."""
         if not self._is_open:

@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
 
 import orjson
 from temporalio.client import (
@@ -25,7 +23,6 @@ from typing_extensions import override
 from workflow_backend.artefacts import ArtefactStore
 from workflow_backend.definition.model import Workflow
 from workflow_backend.engines.base import (
-    Engine,
     EngineBusyError,
     EngineUnavailableError,
     Executor,
@@ -39,6 +36,7 @@ from workflow_backend.engines.base import (
     Signalled,
 )
 from workflow_backend.engines.end_states import decode_states
+from workflow_backend.engines.opened import OpenedEngine
 from workflow_backend.engines.temporal import wire
 from workflow_backend.engines.temporal.dev_server import DevServer, keep_runs
 from workflow_backend.engines.temporal.feed import RunFeed
@@ -58,7 +56,7 @@ _BRIEF = timedelta(seconds=2)
 _GONE = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
 
 
-class TemporalEngine(Engine):
+class TemporalEngine(OpenedEngine):
     """The engine on one cluster, with a worker of its own: `open` or `async with`, `close`."""
 
     def __init__(
@@ -74,20 +72,7 @@ class TemporalEngine(Engine):
         self._link: Link | None = None
         self._host: WorkerHost | None = None
 
-    async def __aenter__(self) -> Self:
-        """The open engine."""
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await self.close()
-
+    @override
     async def open(self) -> None:
         """Start the dev server if it is ours, the executor and the worker.
 
@@ -115,6 +100,7 @@ class TemporalEngine(Engine):
             await self.close()
             raise
 
+    @override
     async def close(self) -> None:
         """End the attempts that run here, the worker, the executor and the dev server."""
         host, self._host = self._host, None
